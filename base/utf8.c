@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether bytes are UTF-8.
+ */
+#include "base/utf8.h"
+
+#include <stdint.h>
+
+/* The length of the well-formed sequence at `p`, or 0. */
+static size_t
+sequence_len(const uint8_t *p, size_t left)
+{
+    uint8_t lead = p[0], low = 0x80, high = 0xBF;
+    size_t len;
+
+    if (lead < 0x80)
+        return lead != 0 ? 1 : 0;
+    if (lead < 0xC2 || lead > 0xF4)
+        return 0; /* a continuation, an overlong form, or beyond U+10FFFF */
+    len = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (len > left)
+        return 0;
+    if (lead == 0xE0)
+        low = 0xA0; /* overlong */
+    else if (lead == 0xED)
+        high = 0x9F; /* surrogates */
+    else if (lead == 0xF0)
+        low = 0x90; /* overlong */
+    else if (lead == 0xF4)
+        high = 0x8F; /* beyond U+10FFFF */
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((p[i] & 0xC0) != 0x80)
+            return 0;
+    return len;
+}
+
+bool
+utf8_valid(const void *text, size_t len)
+{
+    const uint8_t *p = text;
+
+    while (len > 0) {
+        size_t n = sequence_len(p, len);
+
+        if (n == 0)
+            return false;
+        p += n;
+        len -= n;
+    }
+    return true;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether bytes are UTF-8: asked before they are sent, because PostgreSQL's
+ * own refusal aborts the caller's transaction.
+ */
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Well-formed as in Unicode 15, table 3-7; no NUL inside. */
+bool utf8_valid(const void *text, size_t len);
+
+#endif

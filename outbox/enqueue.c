@@ -1,0 +1,2 @@
+/* x */
+#include <saga/outbox.h>
