@@ -22,7 +22,7 @@ log_write(const struct saga_log *log, int level, const char *message,
 
     if (log == NULL || log->write == NULL || level < log->level)
         return;
-    for (; fields[n].name != NULL && n < FIELDS_MAX; n++) {
+    for (; n < FIELDS_MAX && fields[n].name != NULL; n++) {
         snprintf(numbers[n], sizeof numbers[n], "%" PRId64, fields[n].number);
         pairs[n].name = fields[n].name;
         pairs[n].value = fields[n].text != NULL ? fields[n].text : numbers[n];
