@@ -36,7 +36,7 @@ tidy(char *message)
     for (len = strlen(message); len > 0 && message[len - 1] == '\n'; len--)
         message[len - 1] = '\0';
     for (char *p = message; *p != '\0'; p++)
-        if (*p == '\n' || *p == '\r')
+        if (*p == '\n' || *p == '\r' || *p == '\t')
             *p = ' ';
 }
 

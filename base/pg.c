@@ -418,7 +418,8 @@ static bool
 broke(const struct saga_error *error)
 {
     return error->code == SAGA_ETIMEOUT ||
-           ((error->flags & SAGA_ERR_FATAL) != 0 && error->sqlstate[0] == '\0');
+           (error->code == SAGA_EDB && (error->flags & SAGA_ERR_FATAL) != 0 &&
+            error->sqlstate[0] == '\0');
 }
 
 int

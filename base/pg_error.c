@@ -106,7 +106,7 @@ pg_commit_outcome(struct pg *pg, const PGresult *result, struct saga_error *err)
     /* The session's end may come after the commit record was written and
      * before the client is told: then an SQLSTATE says nothing about it. */
     if (sqlstate == NULL || one_of(sqlstate, ends_session)) {
-        unknown(err, PQerrorMessage(pg->conn));
+        unknown(err, pg->conn != NULL ? PQerrorMessage(pg->conn) : NULL);
         if (!pg->borrowed)
             pg_disconnect(pg);
         return SAGA_EUNKNOWN;
