@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The barrier: its rule, and the statements that it rests on.
+ */
+#include "idempotency/barrier.h"
+
+#include "base/clock.h"
+#include "idempotency/barrier_sql.h"
+
+#include <string.h>
+
+static const char *const action_names[] = {
+    [BARRIER_RUN] = "run", [BARRIER_COMPENSATE] = "compensate"
+};
+
+enum barrier_verdict
+barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step)
+{
+    /* Whatever has changed since: the first answer stands. */
+    if (!is_new)
+        return BARRIER_ANSWERED;
+    if (action == BARRIER_COMPENSATE && step != BARRIER_STEP_DONE)
+        return BARRIER_NOTHING_TO_UNDO;
+    return BARRIER_ENTER;
+}
+
+/* A version-7 id begins with the milliseconds at which it was made. A foreign
+ * saga's id may be of any version: then its first command counts as its start. */
+static int64_t
+started_us(const struct saga_uuid *saga_id)
+{
+    if (saga_id->bytes[6] >> 4 != 7)
+        return clock_wall_us();
+    return (int64_t)(get_u64(saga_id->bytes) >> 16) * 1000;
+}
+
+void
+barrier_enter(struct barrier *barrier, const struct barrier_key *key, struct pg_statement *into)
+{
+    *barrier = (struct barrier){ .key = key };
+    barrier->args[0] = PG_TEXT(key->consumer);
+    barrier->args[1] = PG_UUID(&key->saga_id);
+    barrier->args[2] = PG_TEXT(key->step);
+    barrier->args[3] = PG_UUID(&key->message_id);
+    barrier->args[4] = PG_TIME(started_us(&key->saga_id));
+    into[0] = (struct pg_statement){
+        .sql = key->action == BARRIER_RUN ? SQL_BARRIER_RUN : SQL_BARRIER_COMPENSATE,
+        .args = barrier->args,
+        .n_args = 5,
+        .rows = &barrier->inserted,
+    };
+    into[1] = (struct pg_statement){
+        .sql = SQL_BARRIER_STEP, .args = barrier->args, .n_args = 3, .rows = &barrier->found
+    };
+}
+
+static bool
+wrote(const struct barrier *barrier, enum barrier_action action)
+{
+    for (int i = 0; i < barrier->inserted.n; i++)
+        if (strcmp(pg_text(&barrier->inserted, i, 0), action_names[action]) == 0)
+            return true;
+    return false;
+}
+
+static enum barrier_step
+step_before(const struct barrier *barrier)
+{
+    if (wrote(barrier, BARRIER_RUN) || barrier->found.n == 0)
+        return BARRIER_STEP_ABSENT;
+    return strcmp(pg_text(&barrier->found, 0, 0), "done") == 0 ? BARRIER_STEP_DONE
+                                                               : BARRIER_STEP_REFUSED;
+}
+
+enum barrier_verdict
+barrier_verdict(const struct barrier *barrier)
+{
+    return barrier_judge(barrier->key->action, wrote(barrier, barrier->key->action),
+                         step_before(barrier));
+}
+
+struct pg_statement
+barrier_answer(struct barrier *barrier, bool refused, const char *reason, struct pg_array *names,
+               struct pg_array *values)
+{
+    barrier->args[3] = PG_TEXT(action_names[barrier->key->action]);
+    barrier->args[4] = PG_TEXT(refused ? "refused" : "done");
+    barrier->args[5] = PG_TEXT(reason);
+    barrier->args[6] = PG_ARRAY(names);
+    barrier->args[7] = PG_ARRAY(values);
+    return (struct pg_statement){ .sql = SQL_BARRIER_ANSWER, .args = barrier->args, .n_args = 8 };
+}
+
+void
+barrier_clear(struct barrier *barrier)
+{
+    pg_rows_clear(&barrier->inserted);
+    pg_rows_clear(&barrier->found);
+}

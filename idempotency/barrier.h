@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The barrier of a saga's participant: one final answer for each (consumer,
+ * saga, step, action), written in the transaction of its effect and given again
+ * whenever the command comes again.
+ *
+ * Owns idempotency.barrier and its rules. Knows nothing of messages: who asks
+ * runs the function, sends the reply and ends the transaction.
+ *
+ * The order of locks is the same for both actions, the step's row before the
+ * compensation's, so that two of them meet in a queue and never in a deadlock.
+ * A compensation writes the step's row, too, where there is none: as a
+ * refusal, which a step that comes late then finds and is answered with.
+ */
+#ifndef IDEMPOTENCY_BARRIER_H
+#define IDEMPOTENCY_BARRIER_H
+
+#include "base/pg.h"
+
+enum barrier_action { BARRIER_RUN, BARRIER_COMPENSATE };
+
+/* What is known of the step itself when a compensation asks. */
+enum barrier_step { BARRIER_STEP_ABSENT, BARRIER_STEP_DONE, BARRIER_STEP_REFUSED };
+
+enum barrier_verdict {
+    BARRIER_ENTER,          /* first time: call the function */
+    BARRIER_ANSWERED,       /* answered before (or compensated before it came): say it again */
+    BARRIER_NOTHING_TO_UNDO /* a compensation of what was never done: succeed, call nothing */
+};
+
+/* The rule. `is_new`: this transaction has just written the action's row. */
+enum barrier_verdict barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step);
+
+struct barrier_key {
+    const char *consumer;
+    struct saga_uuid saga_id;
+    const char *step;
+    enum barrier_action action;
+    struct saga_uuid message_id; /* of the command: kept for people to find it */
+};
+
+/* One passing through the barrier. It must not move while its statements are
+ * at work. */
+struct barrier {
+    const struct barrier_key *key;
+    struct pg_rows inserted, found;
+    struct pg_arg args[8];
+};
+
+enum { BARRIER_STATEMENTS = 2 };
+
+/*
+ * Puts BARRIER_STATEMENTS statements into `into`, to go with others in one
+ * pg_batch() inside a transaction. They wait while another transaction is at
+ * the same step. `key` is borrowed until barrier_clear().
+ */
+void barrier_enter(struct barrier *barrier, const struct barrier_key *key,
+                   struct pg_statement *into);
+
+/*
+ * After the batch has succeeded. With BARRIER_ENTER and
+ * BARRIER_NOTHING_TO_UNDO the rows are written as "done, with nothing to tell":
+ * if that is not the answer, barrier_answer() must follow; if there is no
+ * final answer yet, the transaction must be rolled back.
+ */
+enum barrier_verdict barrier_verdict(const struct barrier *barrier);
+
+/*
+ * The statement that changes the answer of the row just written. `reason` may
+ * be NULL with done only; `names` and `values` are arrays of texts that become
+ * the reply's JSON object.
+ */
+struct pg_statement barrier_answer(struct barrier *barrier, bool refused, const char *reason,
+                                   struct pg_array *names, struct pg_array *values);
+
+void barrier_clear(struct barrier *barrier);
+
+#endif

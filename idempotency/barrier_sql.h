@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The statements of the barrier.
+ */
+#ifndef IDEMPOTENCY_BARRIER_SQL_H
+#define IDEMPOTENCY_BARRIER_SQL_H
+
+/* $6 is the saga's start, from its id.
+ *
+ * A conflict with a transaction that is still open waits for its end; with one
+ * that has committed it does nothing, and the action is not among the rows
+ * that come back. */
+#define SQL_BARRIER_RUN                                                                            \
+    "INSERT INTO idempotency.barrier"                                                              \
+    " (consumer, saga_id, step, action, outcome, message_id, saga_started_at)"                     \
+    " VALUES ($1, $2, $3, 'run', 'done', $4, $5)"                                                  \
+    " ON CONFLICT DO NOTHING RETURNING action"
+
+/* The step's row first, in the same order of locks as above: a step that is at
+ * work now is waited for, one that comes later finds the refusal. */
+#define SQL_BARRIER_COMPENSATE                                                                     \
+    "INSERT INTO idempotency.barrier"                                                              \
+    " (consumer, saga_id, step, action, outcome, reason, message_id, saga_started_at)"             \
+    " VALUES ($1, $2, $3, 'run', 'refused', 'compensated before it came', $4, $5),"                \
+    " ($1, $2, $3, 'compensate', 'done', NULL, $4, $5)"                                            \
+    " ON CONFLICT DO NOTHING RETURNING action"
+
+/* A statement of its own: the snapshot of the INSERT is older than a rival that
+ * it has waited for. */
+#define SQL_BARRIER_STEP                                                                           \
+    "SELECT outcome FROM idempotency.barrier"                                                      \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'"
+
+/* Only ever in the transaction that has written the row. */
+#define SQL_BARRIER_ANSWER                                                                         \
+    "UPDATE idempotency.barrier SET outcome = $5, reason = $6,"                                    \
+    " reply = pg_catalog.jsonb_object($7::text[], $8::text[])::text"                               \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4"
+
+#endif

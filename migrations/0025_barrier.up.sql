@@ -1,0 +1,62 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- The barrier of saga participants: what each step and each compensation was
+-- answered, so that it is answered the same whenever it is asked again.
+
+CREATE TABLE idempotency.barrier (
+    consumer        text        NOT NULL,
+    saga_id         uuid        NOT NULL,
+    step            text        NOT NULL,
+    action          text        NOT NULL,
+    outcome         text        NOT NULL,
+    reason          text,
+    reply           text        NOT NULL DEFAULT '{}',
+    message_id      uuid        NOT NULL,
+    saga_started_at timestamptz NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    -- Without the attempt: all attempts of a step are one step and get one answer.
+    CONSTRAINT barrier_pkey PRIMARY KEY (consumer, saga_id, step, action),
+    CONSTRAINT barrier_names CHECK (consumer <> '' AND octet_length(consumer) <= 255
+                                    AND step <> '' AND octet_length(step) <= 255),
+    CONSTRAINT barrier_action CHECK (action IN ('run', 'compensate')),
+    -- A compensation is never refused: whatever stands against it is retried.
+    CONSTRAINT barrier_outcome CHECK (outcome = 'done' OR (outcome = 'refused' AND action = 'run')),
+    CONSTRAINT barrier_reason CHECK (outcome = 'done' OR reason IS NOT NULL)
+);
+
+-- For cleaning up by the age of the saga. Rows arrive almost in this order, so
+-- a block range index is enough and costs the insert nothing.
+CREATE INDEX barrier_saga_started_at ON idempotency.barrier USING brin (saga_started_at);
+
+COMMENT ON TABLE idempotency.barrier IS
+    'One row for each step of each saga that this database takes part in, and one for its '
+    'compensation: the final answer, given again whenever the command comes again. Rows of a '
+    'command that is still being tried do not exist.';
+COMMENT ON COLUMN idempotency.barrier.consumer IS
+    'Consumer group of the participant; two participants in one database do not share answers.';
+COMMENT ON COLUMN idempotency.barrier.saga_id IS
+    'Header saga-id of the command: the instance at the orchestrator.';
+COMMENT ON COLUMN idempotency.barrier.step IS 'Header saga-step of the command.';
+COMMENT ON COLUMN idempotency.barrier.action IS
+    'Header saga-action: run, or compensate (undo what run did).';
+COMMENT ON COLUMN idempotency.barrier.outcome IS
+    'done: its rows were committed together with this one. refused: nothing was done and never '
+    'will be, because of the reason.';
+COMMENT ON COLUMN idempotency.barrier.reason IS
+    'Why it was refused; or a remark on what was done, such as a compensation that found nothing '
+    'to undo.';
+COMMENT ON COLUMN idempotency.barrier.reply IS
+    'The reply''s payload, byte for byte: a JSON object of the values that the step has set.';
+COMMENT ON COLUMN idempotency.barrier.message_id IS
+    'Header message-id of the command that made this row (of the compensation, where that came '
+    'before the step).';
+COMMENT ON COLUMN idempotency.barrier.saga_started_at IS
+    'When the saga began, from its version-7 id. Rows are kept by this age, so that a step and '
+    'its compensation go together.';
+COMMENT ON COLUMN idempotency.barrier.created_at IS 'When the answer was first given.';
+
+-- Participants write answers and never take one back.
+GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
+GRANT UPDATE (outcome, reason, reply) ON idempotency.barrier TO saga_app;
+GRANT SELECT ON idempotency.barrier TO saga_monitor;
