@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The barrier: its rule, and the statements that it rests on.
+ * The statements of the barrier, and reading their answers.
  */
 #include "idempotency/barrier.h"
 
@@ -12,17 +12,6 @@
 static const char *const action_names[] = {
     [BARRIER_RUN] = "run", [BARRIER_COMPENSATE] = "compensate"
 };
-
-enum barrier_verdict
-barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step)
-{
-    /* Whatever has changed since: the first answer stands. */
-    if (!is_new)
-        return BARRIER_ANSWERED;
-    if (action == BARRIER_COMPENSATE && step != BARRIER_STEP_DONE)
-        return BARRIER_NOTHING_TO_UNDO;
-    return BARRIER_ENTER;
-}
 
 /* A version-7 id begins with the milliseconds at which it was made. A foreign
  * saga's id may be of any version: then its first command counts as its start. */

@@ -4,8 +4,9 @@
  * saga, step, action), written in the transaction of its effect and given again
  * whenever the command comes again.
  *
- * Owns idempotency.barrier and its rules. Knows nothing of messages: who asks
- * runs the function, sends the reply and ends the transaction.
+ * Owns idempotency.barrier; the rule is in barrier_judge.h. Knows nothing of
+ * messages: who asks calls the function, sends the reply and ends the
+ * transaction.
  *
  * The order of locks is the same for both actions, the step's row before the
  * compensation's, so that two of them meet in a queue and never in a deadlock.
@@ -16,20 +17,7 @@
 #define IDEMPOTENCY_BARRIER_H
 
 #include "base/pg.h"
-
-enum barrier_action { BARRIER_RUN, BARRIER_COMPENSATE };
-
-/* What is known of the step itself when a compensation asks. */
-enum barrier_step { BARRIER_STEP_ABSENT, BARRIER_STEP_DONE, BARRIER_STEP_REFUSED };
-
-enum barrier_verdict {
-    BARRIER_ENTER,          /* first time: call the function */
-    BARRIER_ANSWERED,       /* answered before (or compensated before it came): say it again */
-    BARRIER_NOTHING_TO_UNDO /* a compensation of what was never done: succeed, call nothing */
-};
-
-/* The rule. `is_new`: this transaction has just written the action's row. */
-enum barrier_verdict barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step);
+#include "idempotency/barrier_judge.h"
 
 struct barrier_key {
     const char *consumer;

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The names on the wire between an orchestrator and its participants, as
- * docs/protocol.md defines them. Owns the words and nothing else: command.c
- * and reply.c read and write the messages, the store enqueues commands.
+ * The words on the wire between an orchestrator and its participants, as
+ * docs/protocol.md defines them, and reading them.
+ *
+ * Owns names, and what a well-formed command and reply are. Does nothing with
+ * them: that is command.c and reply.c; the store writes commands.
  */
 #ifndef SAGA_WIRE_H
 #define SAGA_WIRE_H
+
+#include "idempotency/barrier_judge.h"
+
+#include <saga/inbox.h>
+#include <stdbool.h>
 
 /* Headers of a command. message-id is not among them: the relay adds it. */
 #define WIRE_SAGA_ID         "saga-id"
@@ -27,5 +34,29 @@
 
 /* The topic of the replies where a definition names none: "<name>.replies". */
 #define WIRE_REPLY_SUFFIX ".replies"
+
+/* Texts are borrowed from the record's headers. */
+struct wire_command {
+    struct saga_uuid saga_id;
+    const char *definition, *step, *reply_to;
+    const char *traceparent; /* may be NULL */
+    enum barrier_action action;
+    int32_t attempt;
+};
+
+struct wire_reply {
+    struct saga_uuid saga_id;
+    const char *step;
+    enum barrier_action action;
+    bool refused;
+    const char *reason; /* may be NULL with done */
+    const char *traceparent;
+};
+
+/* 0, or SAGA_EINVAL with the header that is missing or wrong. */
+int wire_read_command(struct wire_command *command, const struct saga_record *record,
+                      struct saga_error *err);
+int wire_read_reply(struct wire_reply *reply, const struct saga_record *record,
+                    struct saga_error *err);
 
 #endif

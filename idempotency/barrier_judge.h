@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rule of the barrier: what a participant does with a command, given what
+ * the barrier knows of the step. Decides and does nothing else.
+ *
+ *     command      its own row  the step's row    what to do
+ *     run          new                            call the function
+ *     run          there                          the first answer again
+ *     compensate   new          done              call the function
+ *     compensate   new          refused, or none  nothing; it is undone already
+ *     compensate   there                          the first answer again
+ *
+ * A step that comes after its compensation needs no line of its own: the
+ * compensation has written the step's row, as a refusal.
+ */
+#ifndef IDEMPOTENCY_BARRIER_JUDGE_H
+#define IDEMPOTENCY_BARRIER_JUDGE_H
+
+#include <stdbool.h>
+
+enum barrier_action { BARRIER_RUN, BARRIER_COMPENSATE };
+
+/* The step's own row, as it was before a compensation asked. */
+enum barrier_step { BARRIER_STEP_ABSENT, BARRIER_STEP_DONE, BARRIER_STEP_REFUSED };
+
+enum barrier_verdict { BARRIER_ENTER, BARRIER_ANSWERED, BARRIER_NOTHING_TO_UNDO };
+
+/* `is_new`: the row of this very action was not there before. */
+enum barrier_verdict barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step);
+
+#endif

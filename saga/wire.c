@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading the headers of commands and replies.
+ *
+ * Headers that we do not know are no error, and neither is a value that is
+ * only told to people (attempt): the other side may be newer, or not ours.
+ */
+#include "saga/wire.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The last one counts, as in Kafka's own clients. NULL: not there, or empty. */
+static const char *
+find(const struct saga_pair *headers, const char *name)
+{
+    const char *value = NULL;
+
+    for (; headers != NULL && headers->name != NULL; headers++)
+        if (strcmp(headers->name, name) == 0)
+            value = headers->value;
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+static int
+need(const char **value, const struct saga_pair *headers, const char *name, struct saga_error *err)
+{
+    *value = find(headers, name);
+    return *value != NULL ? 0 : error_set(err, SAGA_EINVAL, "no header %s", name);
+}
+
+static int
+need_saga_id(struct saga_uuid *id, const struct saga_pair *headers, struct saga_error *err)
+{
+    const char *text;
+    int rc = need(&text, headers, WIRE_SAGA_ID, err);
+
+    if (rc == 0 && saga_uuid_parse(id, text, NULL) != 0)
+        rc = error_set(err, SAGA_EINVAL, "header " WIRE_SAGA_ID " is no uuid: '%.60s'", text);
+    return rc;
+}
+
+/* One of two words; `is_second` receives which. */
+static int
+need_word(bool *is_second, const struct saga_pair *headers, const char *name, const char *first,
+          const char *second, struct saga_error *err)
+{
+    const char *text;
+    int rc = need(&text, headers, name, err);
+
+    if (rc != 0)
+        return rc;
+    *is_second = strcmp(text, second) == 0;
+    if (!*is_second && strcmp(text, first) != 0)
+        return error_set(err, SAGA_EINVAL, "header %s is neither %s nor %s: '%.60s'", name, first,
+                         second, text);
+    return 0;
+}
+
+static int
+need_action(enum barrier_action *action, const struct saga_pair *headers, struct saga_error *err)
+{
+    bool compensate = false;
+    int rc = need_word(&compensate, headers, WIRE_SAGA_ACTION, WIRE_RUN, WIRE_COMPENSATE, err);
+
+    *action = compensate ? BARRIER_COMPENSATE : BARRIER_RUN;
+    return rc;
+}
+
+int
+wire_read_command(struct wire_command *command, const struct saga_record *record,
+                  struct saga_error *err)
+{
+    const struct saga_pair *headers = record->headers;
+    const char *attempt = find(headers, WIRE_SAGA_ATTEMPT);
+    struct wire_command read = { .attempt = attempt != NULL ? atoi(attempt) : 1 };
+    int rc;
+
+    if ((rc = need_saga_id(&read.saga_id, headers, err)) != 0 ||
+        (rc = need(&read.definition, headers, WIRE_SAGA_DEFINITION, err)) != 0 ||
+        (rc = need(&read.step, headers, WIRE_SAGA_STEP, err)) != 0 ||
+        (rc = need_action(&read.action, headers, err)) != 0 ||
+        (rc = need(&read.reply_to, headers, WIRE_SAGA_REPLY_TO, err)) != 0)
+        return rc;
+    read.traceparent = find(headers, WIRE_TRACEPARENT);
+    *command = read;
+    return 0;
+}
+
+int
+wire_read_reply(struct wire_reply *reply, const struct saga_record *record, struct saga_error *err)
+{
+    const struct saga_pair *headers = record->headers;
+    struct wire_reply read = { .reason = find(headers, WIRE_SAGA_REASON),
+                               .traceparent = find(headers, WIRE_TRACEPARENT) };
+    int rc;
+
+    if ((rc = need_saga_id(&read.saga_id, headers, err)) != 0 ||
+        (rc = need(&read.step, headers, WIRE_SAGA_STEP, err)) != 0 ||
+        (rc = need_action(&read.action, headers, err)) != 0 ||
+        (rc = need_word(&read.refused, headers, WIRE_SAGA_OUTCOME, WIRE_DONE, WIRE_REFUSED, err)) !=
+            0)
+        return rc;
+    if (read.refused && read.action == BARRIER_COMPENSATE)
+        return error_set(err, SAGA_EINVAL, "a compensation cannot be refused, only retried");
+    if (read.refused && read.reason == NULL)
+        read.reason = "refused without a reason";
+    *reply = read;
+    return 0;
+}
