@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a consumer offers inside the library: routes with a choice. Everything
+ * else is in <saga/consumer.h>.
+ */
+#ifndef IDEMPOTENCY_CONSUMER_H
+#define IDEMPOTENCY_CONSUMER_H
+
+#include <saga/consumer.h>
+
+#include <stdbool.h>
+
+/*
+ * As saga_handler_fn, and is told what the inbox said: SAGA_INBOX_NEW, or
+ * SAGA_INBOX_DUPLICATE, which only a route with `answers` ever hears.
+ */
+typedef int route_fn(PGconn *tx, const struct saga_record *record, int32_t verdict, void *user,
+                     struct saga_error *err);
+
+struct consumer_route {
+    const char *topic; /* copied */
+    /* Somebody waits for an answer to each message: a Redis mark or a row in
+     * the inbox never skips one; the handler is called for duplicates too. */
+    bool answers;
+    route_fn *handle;
+    void *user;
+};
+
+/* Contract: saga_consumer_subscribe(). `*route` is copied. */
+int consumer_route(struct saga_consumer *consumer, const struct consumer_route *route,
+                   struct saga_error *err);
+
+/* The name that it goes by in the inbox; the barrier needs it. */
+const char *consumer_group(const struct saga_consumer *consumer);
+
+/* To log as the consumer does; alive as long as it is. */
+const struct saga_log *consumer_log(const struct saga_consumer *consumer);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The consumer: reads topics of Kafka as a member of a group and applies each
+ * message once to one PostgreSQL database. The message's effect, its row in
+ * the inbox and the partition's offset are committed in one transaction; Redis
+ * only makes the recognition of duplicates cheaper, and may be missing, empty
+ * or wrong.
+ *
+ * What is not promised: effects outside that database. A handler that calls
+ * a bank may be run again after the call; give the bank the message's id.
+ */
+#ifndef SAGA_CONSUMER_H
+#define SAGA_CONSUMER_H
+
+#include <saga/base.h>
+#include <saga/inbox.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct saga_consumer;
+struct saga_definition; /* saga.h */
+
+/* Sized, see base.h. Everything is copied except what `log.user` points to. */
+struct saga_consumer_options {
+    uint32_t size;
+    int32_t redis_timeout_ms; /* for one question to Redis; default 20, at most 50 */
+    const char *group;        /* of Kafka; the inbox's `consumer` as well. Required */
+    const char *brokers;      /* host:port,... Required */
+    const char *conninfo;     /* of libpq; NULL: the PG* variables */
+    const char *redis;        /* host:port or a socket's path; NULL: none */
+
+    /* For librdkafka, besides what the consumer sets itself (group.id,
+     * bootstrap.servers, enable.auto.commit, enable.auto.offset.store,
+     * enable.partition.eof, auto.offset.reset: these are refused).
+     * NULL: none. */
+    const struct saga_pair *properties;
+    struct saga_log log;
+
+    int32_t lease_ms;         /* a mark "busy" lives so long; default 30000 */
+    int32_t window_ms;        /* a mark "done" lives so long; default 300000 */
+    int32_t retry_first_ms;   /* before the second attempt; default 100 */
+    int32_t retry_longest_ms; /* delays double up to this; default 10000 */
+    int32_t statement_ms;     /* for each statement of the consumer's own; default 10000 */
+    int32_t idle_in_tx_ms;    /* the server ends a transaction that is idle for longer,
+                                 so that a stopped process blocks nobody; default 60000 */
+    int32_t redis_remote;     /* 1: Redis may be elsewhere than on this host, in clear
+                                 text and without a password */
+    int32_t reserved0;
+};
+#define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)
+
+/*
+ * Makes a consumer; connects to nothing yet.
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL  an option is missing or wrong; the message says which. Also:
+ *                a Redis that is not on this host without `redis_remote`, and
+ *                a property that librdkafka does not know
+ *   SAGA_ENOMEM
+ */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_new(struct saga_consumer **consumer,
+                                              const struct saga_consumer_options *options,
+                                              struct saga_error *err);
+
+/* "Roll back and give me this message again later." */
+enum { SAGA_HANDLER_RETRY = 1 };
+
+/*
+ * Applies one message inside the transaction that is open on `tx`
+ * (READ COMMITTED, and its commit survives a crash of the server). It writes
+ * its business rows and enqueues outgoing messages there; it may set
+ * savepoints, and must not commit or roll back. `record` is borrowed.
+ *
+ * Returns 0: commit; SAGA_HANDLER_RETRY or a negative code: everything is
+ * rolled back, and the message comes again after a growing delay. Until then
+ * its partition waits, and other partitions go on. A negative code is logged
+ * together with `err`. A handler that has ended the transaction, or left it
+ * failed, counts as having returned an error: nothing is marked.
+ *
+ * The same message is handed over again after a crash or a lost connection,
+ * but never after its transaction has committed.
+ */
+typedef int saga_handler_fn(PGconn *tx, const struct saga_record *record, void *user,
+                            struct saga_error *err);
+
+/*
+ * Names the handler of a topic, before the first run. `topic` is copied,
+ * `user` must outlive the consumer.
+ *
+ * A record needs a header message-id (a uuid, as text). What has none, and an
+ * id that comes again with another key or payload, goes to
+ * idempotency.quarantine instead, whole, with the reason. In `record`, headers
+ * whose value is not UTF-8 text are left out.
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL  no topic, no handler, or the topic has a handler already
+ *   SAGA_ESTATE  the consumer has been run already
+ *   SAGA_ENOMEM
+ */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_subscribe(struct saga_consumer *consumer,
+                                                    const char *topic, saga_handler_fn *handler,
+                                                    void *user, struct saga_error *err);
+
+/*
+ * Takes part in sagas: handles the commands that arrive on `command_topic`
+ * with the step functions of `commands`, and enqueues the replies. A command
+ * that was answered already gets the same answer again. `commands` and `user`
+ * (handed to the step functions) must outlive the consumer.
+ *
+ * Returns as saga_consumer_subscribe(); SAGA_EINVAL also if the definition is
+ * not valid, the message says why.
+ */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_participate(struct saga_consumer *consumer,
+                                                      const char *command_topic,
+                                                      const struct saga_definition *commands,
+                                                      void *user, struct saga_error *err);
+
+/*
+ * Applies the replies that arrive on the definition's reply topic to its
+ * sagas. `definition` must outlive the consumer. Returns as
+ * saga_consumer_participate().
+ */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_replies(struct saga_consumer *consumer,
+                                                  const struct saga_definition *definition,
+                                                  struct saga_error *err);
+
+enum {
+    SAGA_CONSUME_UNTIL_STOP = 0,
+    SAGA_CONSUME_UNTIL_IDLE = 1 /* partitions are assigned, and each is read to its end */
+};
+
+/*
+ * Runs on the calling thread until saga_consumer_stop(), or until there is
+ * nothing left to do. While PostgreSQL or Kafka cannot be reached it keeps
+ * trying, and logs that once a minute. May be called again.
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL  nothing is subscribed
+ *   SAGA_ESCHEMA the schema is missing or too old: run `sagactl migrate up`
+ *   SAGA_EBROKER Kafka will have no more of this handle (fatal; another member
+ *                has taken its group.instance.id, for instance)
+ *   SAGA_ENOMEM
+ */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_run(struct saga_consumer *consumer, int mode,
+                                              struct saga_error *err);
+
+/* Makes run return after the message at hand. Any thread; signal-safe. */
+SAGA_API void saga_consumer_stop(struct saga_consumer *consumer);
+
+/* Counted since saga_consumer_new(). Sized, see base.h. */
+struct saga_consumer_stats {
+    uint32_t size;
+    int32_t partitions;         /* assigned at present */
+    int64_t applied;            /* handlers' transactions that have committed */
+    int64_t duplicates_by_mark; /* suppressed: Redis knew */
+    int64_t duplicates_by_inbox;
+    int64_t conflicts;   /* same id, other contents: alarm */
+    int64_t quarantined; /* all that went there, conflicts included */
+    int64_t retries;     /* rolled back, to be tried again */
+    int64_t reconnects;  /* to PostgreSQL, after the first */
+};
+#define SAGA_CONSUMER_STATS .size = sizeof(struct saga_consumer_stats)
+
+/* Fills in as much of `stats` as its `size` says. Any thread. */
+SAGA_API void saga_consumer_stats(const struct saga_consumer *consumer,
+                                  struct saga_consumer_stats *stats);
+
+/* Commits Kafka's offsets, leaves the group, closes all connections, frees.
+ * NULL is allowed. Not while saga_consumer_run() is running. */
+SAGA_API void saga_consumer_free(struct saga_consumer *consumer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
