@@ -327,11 +327,25 @@ pg_exec(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args, s
     return rc;
 }
 
+static int
+script_error(struct pg *pg, const PGresult *result, uint32_t done, struct saga_error *err)
+{
+    const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
+    int rc = pg_error_of(pg, result, true, err);
+
+    if (err != NULL) {
+        err->index = done;
+        err->native = position != NULL ? atoi(position) : 0;
+    }
+    return rc;
+}
+
 int
 pg_script(struct pg *pg, const char *sql, struct saga_error *err)
 {
     int64_t deadline = deadline_of(pg);
     PGresult *result = NULL;
+    uint32_t done = 0;
     int rc = check_usable(pg, NULL, 0, err), failed = 0;
 
     if (rc != 0)
@@ -343,7 +357,8 @@ pg_script(struct pg *pg, const char *sql, struct saga_error *err)
 
         if (failed == 0 && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK &&
             status != PGRES_EMPTY_QUERY)
-            failed = pg_error_of(pg, result, true, err);
+            failed = script_error(pg, result, done, err);
+        done++;
         PQclear(result);
         result = NULL;
         if (pg->conn == NULL)

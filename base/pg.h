@@ -164,7 +164,10 @@ int pg_batch_send(struct pg *pg, const struct pg_statement *statements, size_t n
 int pg_batch_receive(struct pg *pg, const struct pg_statement *statements, size_t n,
                      struct saga_error *err);
 
-/* Several statements as one text, without parameters or results: migrations. */
+/* Several statements as one text, without parameters or results: migrations.
+ * If one fails, err->index says which, from 0, and err->native at which
+ * character of the text, from 1; 0 if the server did not say it (then the index
+ * counts, which is 0 when the text as a whole could not be parsed). */
 int pg_script(struct pg *pg, const char *sql, struct saga_error *err);
 
 /* --- transactions ------------------------------------------------------ */

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the verbs of sagactl share: options, exit codes, and the way out of an
+ * error. Knows base and SQL; nothing of the engine.
+ */
+#ifndef OPS_OPS_H
+#define OPS_OPS_H
+
+#include "base/pg.h"
+
+/* Documented; scripts depend on them. */
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
+
+struct options {
+    const char *database; /* NULL: the PG* variables */
+    const char *migrations;
+    const char *lock_timeout;
+    const char *state, *definition, *reason;
+    int32_t limit;
+    bool json;
+};
+
+/* A verb gets its words without its own names, and returns an exit code. */
+struct call {
+    struct pg pg;
+    struct options options;
+    const char *const *words;
+    int n_words;
+};
+
+int migrate_up(struct call *call);
+int migrate_down(struct call *call);
+int migrate_status(struct call *call);
+
+/* "sagactl: ..." on the standard error stream. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same for an error of a call, and the exit code that it means. */
+int complain_error(const struct saga_error *err);
+
+#endif
