@@ -50,11 +50,15 @@ END
 $$;
 
 CREATE SCHEMA saga AUTHORIZATION saga_owner;
-COMMENT ON SCHEMA saga IS 'sagas: definitions, instances, their history, and what operators did';
 CREATE SCHEMA outbox AUTHORIZATION saga_owner;
+CREATE SCHEMA idempotency AUTHORIZATION saga_owner;
+
+-- A member that does not inherit has to become the owner before he may do more.
+DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
+
+COMMENT ON SCHEMA saga IS 'sagas: definitions, instances, their history, and what operators did';
 COMMENT ON SCHEMA outbox IS
     'messages written in the transaction of the business change, published to Kafka by outbox-relay';
-CREATE SCHEMA idempotency AUTHORIZATION saga_owner;
 COMMENT ON SCHEMA idempotency IS 'which messages were handled, and how they were answered';
 
 -- The relay has nothing to look for outside the outbox.

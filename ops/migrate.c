@@ -26,6 +26,7 @@ struct runner {
     struct migration_state *states;
     size_t n_states;
     struct pg_array done; /* names of what this run did */
+    bool told;            /* that it waits for another runner */
 };
 
 /* --- what the two sides have ---------------------------------------------- */
@@ -132,7 +133,9 @@ lock_book(struct runner *runner, struct saga_error *err)
     pg_rows_clear(&rows);
     if (rc != 0 || mine)
         return rc;
-    complain("another sagactl migrates this database; waiting for it");
+    if (!runner->told)
+        complain("another sagactl migrates this database; taking turns with it");
+    runner->told = true;
     return pg_exec(runner->pg, SQL_LOCK, PG_NO_ARGS, NULL, err);
 }
 
@@ -154,11 +157,11 @@ begin_step(struct runner *runner, struct saga_error *err)
         rc = pg_exec(runner->pg, SQL_SETTINGS, PG_ARGS(PG_TEXT(runner->options->lock_timeout)),
                      NULL, err);
     if (rc == 0)
+        rc = become_owner(runner, err);
+    if (rc == 0)
         rc = read_states(runner, err);
     if (rc == 0)
         rc = migrate_plan_check(runner->states, runner->n_states, err);
-    if (rc == 0)
-        rc = become_owner(runner, err);
     return rc;
 }
 
