@@ -56,6 +56,8 @@ COMMENT ON COLUMN idempotency.barrier.saga_started_at IS
     'its compensation go together.';
 COMMENT ON COLUMN idempotency.barrier.created_at IS 'When the answer was first given.';
 
+ALTER TABLE idempotency.barrier OWNER TO saga_owner;
+
 -- Participants write answers and never take one back.
 GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
 GRANT UPDATE (outcome, reason, reply) ON idempotency.barrier TO saga_app;
