@@ -179,21 +179,32 @@ explain(const char *name, const char *suffix, const char *text, const struct sag
         complain("a lock was not free in time: try again, or allow more by --lock-timeout");
 }
 
+/* With a COMMIT inside, the file's first half would stay when the second fails. */
+static int
+refuse_transaction(const char *name, const char *suffix, const char *text, struct saga_error *err)
+{
+    struct sql_place place = sql_find_transaction(text);
+
+    if (place.text == NULL)
+        return 0;
+    return error_set(err, SAGA_EINVAL,
+                     "%s%s, line %d: %.*s: a migration runs inside one transaction and must not "
+                     "begin or end it",
+                     name, suffix, place.line, (int)(place.len < 40 ? place.len : 40), place.text);
+}
+
 static int
 run_script(struct runner *runner, const char *name, const char *suffix, const char *text,
            struct saga_error *err)
 {
-    int rc = pg_script(runner->pg, text, err);
+    int rc = refuse_transaction(name, suffix, text, err);
 
-    if (rc != 0) {
-        explain(name, suffix, text, err);
+    if (rc != 0)
         return rc;
-    }
-    if (!pg_in_transaction(runner->pg))
-        return error_set(err, SAGA_EINVAL,
-                         "%s%s ends the transaction by itself; take COMMIT and ROLLBACK out of it",
-                         name, suffix);
-    return 0;
+    rc = pg_script(runner->pg, text, err);
+    if (rc != 0)
+        explain(name, suffix, text, err);
+    return rc;
 }
 
 static int

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding the statement of a file that PostgreSQL complains of. Good enough to
- * show it to a person; nothing is executed by what is found here.
+ * Finding statements in a file: the one that PostgreSQL complains of, and those
+ * that do not belong there. Good enough to show them to a person; nothing is
+ * executed by what is found here.
  *
  * Knows what may hide a semicolon: comments, quotes, dollar quotes and
  * parentheses. Does not know SQL-standard function bodies (BEGIN ATOMIC).
@@ -9,7 +10,9 @@
 #include "ops/sql_text.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 /* Each of these takes a text at an opening and returns what is behind it. */
 
@@ -129,4 +132,29 @@ sql_locate(const char *text, int position, unsigned index)
     return (struct sql_place){ .line = line_of(text, wanted != NULL ? wanted : start),
                                .text = start,
                                .len = (size_t)(end - start) };
+}
+
+static bool
+begins_with_word(const char *text, const char *word)
+{
+    size_t len = strlen(word);
+
+    return strncasecmp(text, word, len) == 0 && !isalnum((unsigned char)text[len]) &&
+           text[len] != '_';
+}
+
+struct sql_place
+sql_find_transaction(const char *text)
+{
+    /* Not END: it also ends an SQL-standard function body. */
+    static const char *const words[] = { "BEGIN", "START", "COMMIT", "ROLLBACK", "ABORT" };
+
+    for (const char *start = skip_space(text), *end; *start != '\0'; start = skip_space(end)) {
+        end = statement_end(start);
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+            if (begins_with_word(start, words[i]))
+                return (struct sql_place){ line_of(text, start), start, (size_t)(end - start) };
+        end += *end == ';';
+    }
+    return (struct sql_place){ 0, NULL, 0 };
 }

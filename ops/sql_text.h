@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding the statement of a file that PostgreSQL complains of. Good enough to
- * show it to a person; nothing is executed by what is found here.
+ * Finding statements in a file: the one that PostgreSQL complains of, and those
+ * that do not belong there. Good enough to show them to a person; nothing is
+ * executed by what is found here.
  */
 #ifndef OPS_SQL_TEXT_H
 #define OPS_SQL_TEXT_H
@@ -19,5 +20,8 @@ struct sql_place {
  * `index` counts the statements that went well before.
  */
 struct sql_place sql_locate(const char *text, int position, unsigned index);
+
+/* The first statement that begins or ends a transaction; `text` NULL: none. */
+struct sql_place sql_find_transaction(const char *text);
 
 #endif
