@@ -104,11 +104,11 @@ struct outcome {
     int32_t attempt; /* of that step, before its budget was renewed */
     const char *reason;
 
-    int run;  /* call this step's function now and come back with its answer */
-    int send; /* send this step's command, in the transaction of the change */
-    bool run_undo, send_undo;
-
-    bool alarm; /* a person should know */
+    int run;       /* call this step's function and come back with its answer; or NO_STEP.
+                    * Its compensation, if the step is compensating */
+    uint32_t send; /* bit i: send the command of step i in the transaction of the
+                    * change; its compensation, if the step is compensating */
+    bool alarm;    /* a person should know */
 };
 
 /*

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Instances in the database: loading them under their row lock, and saving what
+ * the machine made of them, together with history and commands.
+ *
+ * Owns the tables saga.instance and saga.history, and the commands' rows in
+ * the outbox. Begins and ends no transaction. Everything takes many instances:
+ * one statement loads them, one saves them.
+ */
+#ifndef SAGA_STORE_H
+#define SAGA_STORE_H
+
+#include "base/pg.h"
+#include "saga/machine.h"
+
+/* What an operator has asked for and no worker has carried out yet. */
+enum store_request { REQUEST_NONE, REQUEST_CANCEL, REQUEST_RESUME };
+
+/* One instance as it was loaded. Texts and bytes are borrowed from the batch. */
+struct stored {
+    struct saga_uuid id;
+    int64_t version;
+    bool matches; /* it was started with this very definition */
+    enum store_request request;
+    const char *request_reason; /* NULL without a request */
+    struct saga_bytes values;   /* for context_take() */
+    struct instance instance;
+};
+
+struct store_batch {
+    struct pg_rows rows;
+    struct stored *stored;
+    size_t n;
+    int64_t now_us; /* the database's clock when they were loaded */
+};
+
+/* At most `limit` due instances of the definition, locked; those that somebody
+ * else has locked are left out. */
+int store_claim(struct pg *pg, const struct definition *definition, int32_t limit,
+                struct store_batch *batch, struct saga_error *err);
+
+/* The instances with these ids, locked, in the order of their ids; those that
+ * do not exist, or belong to another definition, are missing in `batch`. Waits
+ * for others' locks. */
+int store_load(struct pg *pg, const struct definition *definition, const struct saga_uuid *ids,
+               size_t n, struct store_batch *batch, struct saga_error *err);
+
+void store_batch_clear(struct store_batch *batch);
+
+/*
+ * Why this worker must not run `stored` (its definition differs), in words,
+ * into `reason`: the steps it was started with, and ours.
+ */
+int store_difference(struct pg *pg, const struct definition *definition,
+                     const struct stored *stored, char reason[SAGA_REASON_MAX + 1],
+                     struct saga_error *err);
+
+/* One change to be saved: an instance after an outcome that has `what`. */
+struct store_change {
+    const struct saga_uuid *id;
+    int64_t version; /* that it was loaded with */
+    const struct instance *instance;
+    const struct outcome *outcome;
+    struct saga_bytes patch; /* JSON object merged into the values; data NULL: none */
+    int64_t hold_ms;         /* keep others from claiming it for so long; or 0 */
+    bool request_done;       /* the operator's request is carried out */
+};
+
+/*
+ * Saves the changes of instances of one definition: rows, history, commands.
+ * Each instance at most once. One round trip.
+ *
+ * Returns 0, or
+ *   SAGA_EFENCED somebody else has changed one of them since it was loaded.
+ *                Nothing of that one was written; roll back
+ *   SAGA_EDB and others
+ */
+int store_save(struct pg *pg, const struct definition *definition,
+               const struct store_change *changes, size_t n, struct saga_error *err);
+
+/*
+ * The same, and the COMMIT, in one round trip. SAGA_EFENCED: rolled back.
+ * SAGA_EUNKNOWN: load it and look at its version.
+ */
+int store_save_and_commit(struct pg *pg, const struct definition *definition,
+                          const struct store_change *changes, size_t n, struct saga_error *err);
+
+#endif
