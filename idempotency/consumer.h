@@ -10,6 +10,12 @@
 
 #include <stdbool.h>
 
+/* A route's answer besides those of saga_handler_fn: this message cannot be
+ * handled, now or later. Everything is rolled back, and it goes to
+ * idempotency.quarantine with err->message as the reason; those behind it go
+ * on. */
+enum { ROUTE_QUARANTINE = 2 };
+
 /*
  * As saga_handler_fn, and is told what the inbox said: SAGA_INBOX_NEW, or
  * SAGA_INBOX_DUPLICATE, which only a route with `answers` ever hears.
