@@ -142,6 +142,7 @@ asan tsan:                                     ## the same under a sanitizer: ma
 	$(MAKE) FLAVOUR=$@ all
 
 -include test.mk
+include demo.mk
 
 # --- keeping it tidy ----------------------------------------------------------
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The shop: the example as four services, the broker that the demo brings along,
+# and the outside checker. Included by the Makefile.
+
+SHOP := $(addprefix $(B)/examples/services/,order inventory payment shipping) \
+        $(B)/mock-broker $(B)/check-shop
+
+.PHONY: shop demo
+shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker and the checker
+
+$(B)/examples/services/order: $(call obj,examples/services/order.c examples/services/place.c)
+$(B)/examples/services/%: $(B)/obj/examples/services/%.o $(B)/obj/examples/services/service.o \
+                          $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) -o $@ $(sort $^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
+
+$(B)/mock-broker: $(call obj,tools/mock-broker.c)
+$(B)/check-shop: $(call obj,$(wildcard test/check/*.c))
+$(B)/mock-broker $(B)/check-shop:
+	@echo "  LINK $@"
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
+
+# ORDERS=500, KILLS=0, KEEP=1, KAFKA=real, BROKERS=host:port: see tools/demo.
+demo:                                          ## orders through four services, some killed, every cent counted
+	@tools/setup build demo $(if $(filter real,$(KAFKA)),kafka)
+	@$(MAKE) --no-print-directory -j$$(nproc) shop
+	@BUILD=$(B) tools/demo
