@@ -30,6 +30,8 @@ struct consumer_route {
     bool answers;
     route_fn *handle;
     void *user;
+    /* NULL, or frees `user` when the consumer is freed; not if the call fails. */
+    void (*release)(void *user);
 };
 
 /* Contract: saga_consumer_subscribe(). `*route` is copied. */

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 
+#include <saga/outbox.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,32 @@ need_action(enum barrier_action *action, const struct saga_pair *headers, struct
     return rc;
 }
 
+/* What Kafka and the outbox take for a topic; a reply to any other could never
+ * be sent. */
+static int
+need_topic(const char **topic, const struct saga_pair *headers, struct saga_error *err)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    int rc = need(topic, headers, WIRE_SAGA_REPLY_TO, err);
+
+    if (rc == 0 && (strspn(*topic, allowed) != strlen(*topic) || strlen(*topic) > SAGA_TOPIC_MAX ||
+                    strcmp(*topic, ".") == 0 || strcmp(*topic, "..") == 0))
+        rc = error_set(err, SAGA_EINVAL, "header " WIRE_SAGA_REPLY_TO " is no topic: '%.60s'",
+                       *topic);
+    return rc;
+}
+
+/* Handed on, never a reason to fail: one that is too long is nobody's. */
+static const char *
+find_trace(const struct saga_pair *headers)
+{
+    enum { TRACE_MAX = 255 };
+    const char *trace = find(headers, WIRE_TRACEPARENT);
+
+    return trace != NULL && strlen(trace) <= TRACE_MAX ? trace : NULL;
+}
+
 int
 wire_read_command(struct wire_command *command, const struct saga_record *record,
                   struct saga_error *err)
@@ -82,9 +109,9 @@ wire_read_command(struct wire_command *command, const struct saga_record *record
         (rc = need(&read.definition, headers, WIRE_SAGA_DEFINITION, err)) != 0 ||
         (rc = need(&read.step, headers, WIRE_SAGA_STEP, err)) != 0 ||
         (rc = need_action(&read.action, headers, err)) != 0 ||
-        (rc = need(&read.reply_to, headers, WIRE_SAGA_REPLY_TO, err)) != 0)
+        (rc = need_topic(&read.reply_to, headers, err)) != 0)
         return rc;
-    read.traceparent = find(headers, WIRE_TRACEPARENT);
+    read.traceparent = find_trace(headers);
     *command = read;
     return 0;
 }
@@ -94,7 +121,7 @@ wire_read_reply(struct wire_reply *reply, const struct saga_record *record, stru
 {
     const struct saga_pair *headers = record->headers;
     struct wire_reply read = { .reason = find(headers, WIRE_SAGA_REASON),
-                               .traceparent = find(headers, WIRE_TRACEPARENT) };
+                               .traceparent = find_trace(headers) };
     int rc;
 
     if ((rc = need_saga_id(&read.saga_id, headers, err)) != 0 ||

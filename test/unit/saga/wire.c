@@ -96,9 +96,17 @@ START_TEST(test_wire_malformed_command_names_the_header)
                                             REPLY_TO,
                                             { NULL, NULL } };
     static const char *const wrong[][2] = {
-        { "saga-id", NULL },     { "saga-id", "42" },          { "saga-definition", "" },
-        { "saga-step", NULL },   { "saga-step", "" },          { "saga-action", NULL },
-        { "saga-action", "do" }, { "saga-action", "running" }, { "saga-reply-to", "" },
+        { "saga-id", NULL },
+        { "saga-id", "42" },
+        { "saga-definition", "" },
+        { "saga-step", NULL },
+        { "saga-step", "" },
+        { "saga-action", NULL },
+        { "saga-action", "do" },
+        { "saga-action", "running" },
+        { "saga-reply-to", "" },
+        { "saga-reply-to", ".." },
+        { "saga-reply-to", "a topic" },
     };
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
