@@ -71,7 +71,7 @@ LIBS     := $(B)/libsaga.so.$(SOVERSION) $(B)/libsaga-kafka.so.$(SOVERSION) \
             $(B)/libsaga.a $(B)/libsaga-kafka.a
 PROGRAMS := $(B)/sagactl $(B)/outbox-relay
 
-.PHONY: all demo bench lint format asan tsan install uninstall clean help
+.PHONY: all mutants demo bench lint format asan tsan install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
@@ -144,6 +144,10 @@ asan tsan:                                     ## the same under a sanitizer: ma
 -include test.mk
 include demo.mk
 
+mutants:                                       ## takes each protection out; its test must fail. M="O1 O21": only these
+	@tools/setup build test
+	@test/mutants/run $(M)
+
 # --- keeping it tidy ----------------------------------------------------------
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
@@ -161,7 +165,7 @@ clean:                                         ## removes build/
 	rm -rf build
 
 help:                                          ## this list
-	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 16
+	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 12
 
 # --- installing ---------------------------------------------------------------
 
