@@ -11,41 +11,7 @@
 #define SAGA_MACHINE_H
 
 #include "saga/definition.h"
-
-#include <stdbool.h>
-
-enum instance_state {
-    INSTANCE_RUNNING,
-    INSTANCE_COMPENSATING,
-    INSTANCE_COMPLETED,
-    INSTANCE_COMPENSATED,
-    INSTANCE_PARKED
-};
-
-/*
- * A step that is waiting may have been done, whatever happens next; one that
- * is running has not: all that its earlier attempts wrote was undone.
- */
-enum step_state {
-    STEP_PENDING,      /* not begun */
-    STEP_RUNNING,      /* to be run, or to be run again */
-    STEP_WAITING,      /* asked; the answer or the timeout will come */
-    STEP_DONE,         /*  */
-    STEP_FAILED,       /* known not to be done: refused, or given up */
-    STEP_COMPENSATING, /* to be undone, again, or asked to */
-    STEP_COMPENSATED,  /*  */
-    STEP_SKIPPED       /* by an operator */
-};
-
-const char *instance_state_name(enum instance_state state);
-const char *step_state_name(enum step_state state);
-/* False: no such word. */
-bool instance_state_parse(enum instance_state *state, const char *name);
-bool step_state_parse(enum step_state *state, const char *name, size_t len);
-
-/* Which changes of state there are at all. */
-bool instance_move_legal(enum instance_state from, enum instance_state to);
-bool step_move_legal(enum step_state from, enum step_state to);
+#include "saga/state.h"
 
 struct step_now {
     enum step_state state;
@@ -68,14 +34,14 @@ struct instance {
 enum event_kind {
     EVENT_DUE, /* a worker has it in its hands */
 
-    /* What the function of `step` answered, after OUTCOME's `run`. */
+    /* What the function of `step` answered, after an outcome with `run`. */
     EVENT_DONE,
     EVENT_WAIT,
     EVENT_RETRY, /* not before `delay_ms`, if that is set */
     EVENT_REFUSED,
     EVENT_ERROR,
 
-    /* A participant's reply for `step`, from whichever attempt. */
+    /* A participant's reply for `step`, whichever attempt it answers. */
     EVENT_REPLY_DONE,
     EVENT_REPLY_REFUSED,
 
@@ -87,7 +53,7 @@ enum event_kind {
 struct event {
     enum event_kind kind;
     size_t step;
-    bool undo; /* about the compensation of `step` */
+    bool undo; /* a reply to the compensation of `step` */
     int64_t delay_ms;
     const char *reason; /* may be NULL */
 };
@@ -96,26 +62,26 @@ enum { NO_STEP = -1 };
 
 /* What came of an event, and what the caller has to do. */
 struct outcome {
-    /* For the history: one word, NULL if nothing has changed and nothing is
-     * to be saved (a stale reply; a local step that is to be run). */
-    const char *what;
-    int step; /* which it is about, or NO_STEP */
-    bool undo;
-    int32_t attempt; /* of that step, before its budget was renewed */
-    const char *reason;
+    /* Call this step's function (its compensation, if the step is
+     * compensating), and come back with the answer. Nothing is to be saved
+     * before that: if it is undone, nothing has happened. Or NO_STEP. */
+    int run;
 
-    int run;       /* call this step's function and come back with its answer; or NO_STEP.
-                    * Its compensation, if the step is compensating */
-    uint32_t send; /* bit i: send the command of step i in the transaction of the
-                    * change; its compensation, if the step is compensating */
-    bool alarm;    /* a person should know */
+    /* A reply for which nothing waits: nothing has changed, save nothing. */
+    bool stale;
+
+    /* Otherwise save the instance, and with it: */
+    uint32_t send;    /* bit i: the command of step i (its compensation's, if it
+                       * is compensating) */
+    bool alarm;       /* a person should know */
+    const char *what; /* for the history, one word; NULL: nothing to tell */
+    int step;         /* which step it is about, or NO_STEP */
+    bool undo;        /* about its compensation */
+    int32_t attempt;
+    const char *reason; /* borrowed from the event or the instance, or NULL */
 };
 
-/*
- * `random` is for the jitter of delays. Every `outcome` that has `what` is one
- * change to be saved; one with `run` is none: the instance then only counts
- * the attempt, for the event that follows.
- */
+/* `random` is for the jitter of delays. */
 void machine_move(const struct definition *definition, struct instance *instance,
                   const struct event *event, int64_t now_us, uint64_t random,
                   struct outcome *outcome);
