@@ -151,7 +151,8 @@ drop_database(void *arg)
 static void
 migrate(const char *conninfo)
 {
-    const char *command = text_of("'%s/sagactl' migrate up --database '%s' >&2", build_dir(), conninfo);
+    const char *command =
+        text_of("'%s/sagactl' migrate up --database '%s' >&2", build_dir(), conninfo);
 
     ck_assert_msg(system(command) == 0, "failed: %s", command);
 }

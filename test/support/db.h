@@ -35,7 +35,6 @@ int64_t db_int(PGconn *conn, const char *format, ...) __attribute__((format(prin
 const char *db_text(PGconn *conn, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The SQLSTATE with which the server refuses the statement; "" if it does not. */
-const char *db_refusal(PGconn *conn, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+const char *db_refusal(PGconn *conn, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -28,7 +28,7 @@ static double started_at;
 static struct ending {
     void (*action)(void *arg);
     void *arg;
-} *endings;
+} * endings;
 static size_t n_endings, max_endings;
 
 /* main() of a test takes no arguments; this is run before it. */

@@ -35,8 +35,8 @@ servers_dir(void)
 static void
 tool(struct server *server, const char *verb, const char *settings)
 {
-    const char *command = text_of("%s/tools/%s %s '%s' %s", source_dir(), server->kind, verb,
-                                  server->dir, settings);
+    const char *command =
+        text_of("%s/tools/%s %s '%s' %s", source_dir(), server->kind, verb, server->dir, settings);
     FILE *out = popen(command, "re");
     int port = 0, pid = 0, fields, status;
 

@@ -23,8 +23,8 @@ struct server {
 struct server *given_server(const char *const *kind_and_settings);
 
 void server_start(struct server *server);
-void server_stop(struct server *server); /* in order */
-void server_kill(struct server *server); /* SIGKILL, its children too */
+void server_stop(struct server *server);   /* in order */
+void server_kill(struct server *server);   /* SIGKILL, its children too */
 void server_freeze(struct server *server); /* SIGSTOP; a PostgreSQL's sessions go on */
 void server_thaw(struct server *server);
 
