@@ -8,31 +8,67 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char usage_text[] =
     "usage: sagactl [OPTIONS] COMMAND\n"
     "\n"
+    "  list                   sagas, the newest first (--state, --definition, --limit)\n"
+    "  show ID|KEY            one saga with its steps and its history (--definition)\n"
+    "  retry ID --reason WHY  lets a parked saga go on\n"
+    "  cancel ID --reason WHY asks for a saga to be undone\n"
+    "  audit [ID]             what operators did (--limit)\n"
+    "  outbox status          what waits to be published, and who publishes\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N|all]   undoes the last N (1): drops tables with what is in them\n"
     "  migrate status         which are applied\n"
     "\n"
     "  --database CONNINFO    else PGHOST, PGPORT, PGDATABASE, PGUSER and so on\n"
     "  --json                 for programs\n"
-    "  --migrations DIR       migrate: files in DIR instead of the built-in ones\n"
-    "  --lock-timeout TIME    migrate: longest wait for a table's lock (5s)\n"
+    "  --state STATE          running, compensating, completed, compensated or parked\n"
+    "  --definition NAME      only sagas of this name\n"
+    "  --limit N              at most so many (50)\n"
+    "  --reason WHY           goes into the audit\n"
+    "  --migrations DIR       files in DIR instead of the built-in ones\n"
+    "  --lock-timeout TIME    longest wait for a table's lock (5s)\n"
     "  --help, --version\n"
     "\n"
     "exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused because of the state\n";
 
+/* Each option is known by a letter; `takes` lists those that a verb knows
+ * besides --database and --json. */
+static const struct option known[] = {
+    { "database", required_argument, NULL, 'd' },
+    { "json", no_argument, NULL, 'j' },
+    { "state", required_argument, NULL, 's' },
+    { "definition", required_argument, NULL, 'D' },
+    { "limit", required_argument, NULL, 'l' },
+    { "reason", required_argument, NULL, 'r' },
+    { "migrations", required_argument, NULL, 'm' },
+    { "lock-timeout", required_argument, NULL, 't' },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'v' },
+    { NULL, 0, NULL, 0 },
+};
+
 static const struct verb {
     const char *group, *name;
     int (*run)(struct call *call);
+    const char *takes;
     int32_t timeout_ms; /* for each statement; 0: as long as it takes */
+    int words_min, words_max;
+    const char *words;
 } verbs[] = {
-    { "migrate", "up", migrate_up, 0 },
-    { "migrate", "down", migrate_down, 0 },
-    { "migrate", "status", migrate_status, 30000 },
+    { NULL, "list", saga_list, "sDl", 30000, 0, 0, "" },
+    { NULL, "show", saga_show, "D", 30000, 1, 1, " ID|KEY" },
+    { NULL, "retry", saga_retry, "r", 30000, 1, 1, " ID --reason WHY" },
+    { NULL, "cancel", saga_cancel, "r", 30000, 1, 1, " ID --reason WHY" },
+    { NULL, "audit", saga_audit, "l", 30000, 0, 1, " [ID]" },
+    { "outbox", "status", outbox_status, "", 30000, 0, 0, "" },
+    { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
+    { "migrate", "down", migrate_down, "mt", 0, 0, 1, " [N|all]" },
+    { "migrate", "status", migrate_status, "m", 30000, 0, 0, "" },
 };
 
 void
@@ -51,6 +87,8 @@ int
 complain_error(const struct saga_error *err)
 {
     complain("%s", err->message);
+    if ((err->flags & SAGA_ERR_UNKNOWN) != 0)
+        complain("it may have been carried out or not: look before you try again");
     switch (err->code) {
     case SAGA_EINVAL:
         return EXIT_USAGE;
@@ -63,48 +101,105 @@ complain_error(const struct saga_error *err)
     }
 }
 
-/* 0, or an exit code + 1: an answer was given already. */
-static int
-read_options(struct options *options, int argc, char **argv)
+/* --- the command line ------------------------------------------------------ */
+
+static bool
+read_limit(int32_t *limit, const char *text)
 {
-    static const struct option known[] = {
-        { "database", required_argument, NULL, 'd' },
-        { "json", no_argument, NULL, 'j' },
-        { "migrations", required_argument, NULL, 'm' },
-        { "lock-timeout", required_argument, NULL, 't' },
-        { "help", no_argument, NULL, 'h' },
-        { "version", no_argument, NULL, 'v' },
-        { NULL, 0, NULL, 0 },
-    };
+    char *end;
+    long value = strtol(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || value < 1 || value > INT32_MAX) {
+        complain("--limit must be a number from 1, not \"%s\"", text);
+        return false;
+    }
+    *limit = (int32_t)value;
+    return true;
+}
+
+static bool
+take_option(struct options *options, int option, const char *value)
+{
+    switch (option) {
+    case 'd':
+        options->database = value;
+        return true;
+    case 'j':
+        options->json = true;
+        return true;
+    case 's':
+        options->state = value;
+        return true;
+    case 'D':
+        options->definition = value;
+        return true;
+    case 'l':
+        return read_limit(&options->limit, value);
+    case 'r':
+        options->reason = value;
+        return true;
+    case 'm':
+        options->migrations = value;
+        return true;
+    case 't':
+        options->lock_timeout = value;
+        return true;
+    default: /* getopt has said what is wrong */
+        complain("see sagactl --help");
+        return false;
+    }
+}
+
+/* An exit code, or -1: go on. `given` receives the letters. */
+static int
+read_options(struct options *options, char *given, size_t size, int argc, char **argv)
+{
+    size_t n = 0;
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        switch (option) {
-        case 'd':
-            options->database = optarg;
-            break;
-        case 'j':
-            options->json = true;
-            break;
-        case 'm':
-            options->migrations = optarg;
-            break;
-        case 't':
-            options->lock_timeout = optarg;
-            break;
-        case 'h':
+        if (option == 'h') {
             fputs(usage_text, stdout);
-            return EXIT_DONE + 1;
-        case 'v':
+            return EXIT_DONE;
+        }
+        if (option == 'v') {
             printf("sagactl %d.%d.%d\n", SAGA_VERSION_MAJOR, SAGA_VERSION_MINOR,
                    SAGA_VERSION_PATCH);
-            return EXIT_DONE + 1;
-        default: /* getopt has said what is wrong */
-            complain("see sagactl --help");
-            return EXIT_USAGE + 1;
+            return EXIT_DONE;
         }
+        if (!take_option(options, option, optarg))
+            return EXIT_USAGE;
+        if (n + 1 < size && strchr(given, option) == NULL)
+            given[n++] = (char)option;
     }
-    return 0;
+    return -1;
+}
+
+static bool
+check_options(const struct verb *verb, const char *given)
+{
+    for (; *given != '\0'; given++) {
+        const struct option *option = known;
+
+        if (*given == 'd' || *given == 'j' || strchr(verb->takes, *given) != NULL)
+            continue;
+        while (option->val != *given)
+            option++;
+        complain("%s%s%s does not know --%s", verb->group != NULL ? verb->group : "",
+                 verb->group != NULL ? " " : "", verb->name, option->name);
+        return false;
+    }
+    return true;
+}
+
+static bool
+check_words(const struct verb *verb, int n)
+{
+    if (n >= verb->words_min && n <= verb->words_max)
+        return true;
+    complain("usage: sagactl %s%s%s%s", verb->group != NULL ? verb->group : "",
+             verb->group != NULL ? " " : "", verb->name, verb->words);
+    return false;
 }
 
 static const struct verb *
@@ -139,11 +234,12 @@ int
 main(int argc, char **argv)
 {
     struct call call = { .options = { .lock_timeout = "5s", .limit = 50 } };
-    int answered = read_options(&call.options, argc, argv), taken;
+    char given[sizeof known / sizeof *known] = "";
+    int code = read_options(&call.options, given, sizeof given, argc, argv), taken;
     const struct verb *verb;
 
-    if (answered != 0)
-        return answered - 1;
+    if (code >= 0)
+        return code;
     verb = find_verb(argv + optind, argc - optind);
     if (verb == NULL) {
         if (optind < argc)
@@ -155,5 +251,7 @@ main(int argc, char **argv)
     taken = optind + (verb->group != NULL) + 1;
     call.words = (const char *const *)argv + taken;
     call.n_words = argc - taken;
+    if (!check_options(verb, given) || !check_words(verb, call.n_words))
+        return EXIT_USAGE;
     return run(verb, &call);
 }

@@ -324,10 +324,6 @@ migrate(struct call *call, bool up, long n)
 int
 migrate_up(struct call *call)
 {
-    if (call->n_words != 0) {
-        complain("migrate up takes no argument: it applies everything that is missing");
-        return EXIT_USAGE;
-    }
     return migrate(call, true, INT32_MAX);
 }
 
@@ -338,7 +334,7 @@ migrate_down(struct call *call)
     char *end = NULL;
     long n = strcmp(word, "all") == 0 ? INT32_MAX : strtol(word, &end, 10);
 
-    if (call->n_words > 1 || n < 1 || (end != NULL && *end != '\0')) {
+    if (n < 1 || n > INT32_MAX || (end != NULL && *end != '\0')) {
         complain("migrate down [N]: N, from 1, is how many of the last to undo; or: all");
         return EXIT_USAGE;
     }

@@ -11,10 +11,9 @@
 /* Documented; scripts depend on them. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
 
+/* From the command line; NULL: not given. */
 struct options {
-    const char *database; /* NULL: the PG* variables */
-    const char *migrations;
-    const char *lock_timeout;
+    const char *database, *migrations, *lock_timeout;
     const char *state, *definition, *reason;
     int32_t limit;
     bool json;
@@ -28,6 +27,12 @@ struct call {
     int n_words;
 };
 
+int saga_list(struct call *call);
+int saga_show(struct call *call);
+int saga_retry(struct call *call);
+int saga_cancel(struct call *call);
+int saga_audit(struct call *call);
+int outbox_status(struct call *call);
 int migrate_up(struct call *call);
 int migrate_down(struct call *call);
 int migrate_status(struct call *call);

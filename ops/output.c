@@ -97,24 +97,56 @@ output_json(struct pg *pg, const char *sql, const struct pg_arg *args, int n_arg
     return rc;
 }
 
+/* The rows of `sql` as (row number, column's name, value). json keeps the order
+ * of the columns, and makes a readable text of every type. */
 static int
-output_table(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
-             struct saga_error *err)
+query_cells(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+            struct pg_rows *rows, struct saga_error *err)
 {
-    struct pg_rows rows = PG_ROWS_INIT;
-    /* json keeps the columns' order, and makes a readable text of every type. */
     char *whole = wrap("SELECT t.n, j.key, coalesce(j.value, '') FROM (SELECT pg_catalog.row_number"
                        "() OVER () AS n, pg_catalog.row_to_json(q) AS row FROM (",
                        sql,
                        ") AS q) AS t, pg_catalog.json_each_text(t.row) WITH ORDINALITY AS j"
                        " (key, value, place) ORDER BY t.n, j.place",
                        err);
-    int rc = whole == NULL ? SAGA_ENOMEM : pg_exec(pg, whole, args, n_args, &rows, err);
+    int rc = whole == NULL ? SAGA_ENOMEM : pg_exec(pg, whole, args, n_args, rows, err);
+
+    free(whole);
+    return rc;
+}
+
+static int
+output_table(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+             struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = query_cells(pg, sql, args, n_args, &rows, err);
 
     if (rc == 0 && rows.n > 0)
         print_table(&rows);
+    else if (rc == 0)
+        puts("(none)");
     pg_rows_clear(&rows);
-    free(whole);
+    return rc;
+}
+
+int
+output_record(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+              struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int width = 0, rc = query_cells(pg, sql, args, n_args, &rows, err);
+
+    for (int i = 0; rc == 0 && i < rows.n; i++)
+        if (width_of(pg_text(&rows, i, 1)) > width)
+            width = width_of(pg_text(&rows, i, 1));
+    for (int i = 0; rc == 0 && i < rows.n; i++) {
+        if (*pg_text(&rows, i, 2) == '\0')
+            continue;
+        print_cell(pg_text(&rows, i, 1), width, false);
+        print_cell(pg_text(&rows, i, 2), 0, true);
+    }
+    pg_rows_clear(&rows);
     return rc;
 }
 

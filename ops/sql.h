@@ -73,4 +73,98 @@
 #define SQL_DONE_JSON                                                                              \
     "SELECT pg_catalog.jsonb_build_object($1::text, pg_catalog.to_jsonb($2::text[]))::text"
 
+/* --- sagas ---------------------------------------------------------------- */
+
+/* For people, microseconds are noise. */
+#define SQL_AT(column) "pg_catalog.date_trunc('milliseconds', " column ")"
+
+/* Ids are of version 7, so that their order is the order of starting. */
+#define SQL_LIST                                                                                   \
+    "SELECT i.id, i.definition, i.business_key, i.state,"                                          \
+    " (SELECT pg_catalog.string_agg(s.name, ', ' ORDER BY s.place)"                                \
+    "    FROM ROWS FROM (pg_catalog.unnest(i.steps), pg_catalog.unnest(i.step_states))"            \
+    "         WITH ORDINALITY AS s (name, state, place)"                                           \
+    "   WHERE s.state IN ('running', 'waiting', 'compensating')) AS at_step, " SQL_AT(             \
+        "i.updated_at") " AS updated_at, i.reason"                                                 \
+                        " FROM saga.instance i"                                                    \
+                        " WHERE ($1::text IS NULL OR i.state = $1) AND ($2::text IS NULL OR "      \
+                        "i.definition = $2)"                                                       \
+                        " ORDER BY i.id DESC LIMIT $3"
+
+/* A business key may look like an id. Two rows are enough to see that it is
+ * not the only one. */
+#define SQL_FIND                                                                                   \
+    "SELECT i.id FROM saga.instance i"                                                             \
+    " WHERE (i.id = $1 OR i.business_key = $2) AND ($3::text IS NULL OR i.definition = $3)"        \
+    " ORDER BY i.id LIMIT 2"
+
+#define SQL_INSTANCE                                                                                                                                                           \
+    "SELECT i.id, i.definition, i.business_key, i.state, i.reason, i.request, "                                                                                                \
+    "i.request_reason, " SQL_AT("i.created_at") " AS created_at, " SQL_AT(                                                                                                     \
+        "i.updated_at") " AS updated_at, " SQL_AT("i.due_at") " AS due_at, " SQL_AT("i.deadline_"                                                                              \
+                                                                                    "at") " AS "                                                                               \
+                                                                                          "deadli"                                                                             \
+                                                                                          "ne_at,"                                                                             \
+                                                                                          " " SQL_AT("i.undo_deadline_at") " AS undo_deadline_at, i.overdue, i.alarms, i.data" \
+                                                                                                                           " FROM saga.instance i WHERE i.id = $1"
+
+/* Kind and topic as they were when it was started. */
+#define SQL_STEPS                                                                                  \
+    "SELECT s.name AS step, d.step ->> 'kind' AS kind, s.state, s.attempts, " SQL_AT(              \
+        "s.due_at") " AS due_at, d.step ->> 'topic' AS topic"                                      \
+                    " FROM saga.instance i"                                                        \
+                    " CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.steps),"                   \
+                    "      pg_catalog.unnest(i.step_states), pg_catalog.unnest(i.step_attempts),"  \
+                    "      pg_catalog.unnest(i.step_due_at)) WITH ORDINALITY"                      \
+                    "      AS s (name, state, attempts, due_at, place)"                            \
+                    " LEFT JOIN LATERAL (SELECT def.steps -> (s.place - 1)::int4 AS step FROM "    \
+                    "saga.definition def"                                                          \
+                    "      WHERE def.name = i.definition AND def.digest = i.digest) AS d ON true"  \
+                    " WHERE i.id = $1 ORDER BY s.place"
+
+#define SQL_HISTORY                                                                                \
+    "SELECT " SQL_AT("h.at") " AS at, h.event, h.step, h.action, h.attempt, h.step_state,"         \
+                             " h.state AS saga_state, h.reason, h.message_id"                      \
+                             " FROM saga.history h WHERE h.saga_id = $1 ORDER BY h.id"
+
+#define SQL_SAGA_AUDIT                                                                             \
+    "SELECT " SQL_AT("a.at") " AS at, a.who, a.verb, a.reason"                                     \
+                             " FROM saga.audit a WHERE a.saga_id = $1 ORDER BY a.id"
+
+#define SQL_JSON_ROWS(query) "(SELECT coalesce(pg_catalog.json_agg(q), '[]') FROM (" query ") AS q)"
+#define SQL_SHOW_JSON                                                                              \
+    "SELECT pg_catalog.json_build_object("                                                         \
+    "'instance', (SELECT pg_catalog.row_to_json(q) FROM (" SQL_INSTANCE ") AS q),"                 \
+    "'steps', " SQL_JSON_ROWS(SQL_STEPS) ", 'history', " SQL_JSON_ROWS(                            \
+        SQL_HISTORY) ","                                                                           \
+                     "'audit', " SQL_JSON_ROWS(SQL_SAGA_AUDIT) ")::text"
+
+#define SQL_AUDIT                                                                                  \
+    "SELECT " SQL_AT("a.at") " AS at, a.who, a.verb, a.saga_id, a.reason"                          \
+                             " FROM saga.audit a WHERE $1::uuid IS NULL OR a.saga_id = $1 ORDER "  \
+                             "BY a.id DESC LIMIT $2"
+
+/* The functions check the state, and write the audit in the same transaction. */
+#define SQL_RETRY                                                                                  \
+    "SELECT pg_catalog.json_build_object('id', $1::uuid, 'request', 'retry')::text"                \
+    " FROM saga.retry($1, $2)"
+#define SQL_CANCEL                                                                                 \
+    "SELECT pg_catalog.json_build_object('id', $1::uuid, 'request', 'cancel')::text"               \
+    " FROM saga.cancel($1, $2)"
+
+/* --- outbox --------------------------------------------------------------- */
+
+#define SQL_OUTBOX_STATUS                                                                          \
+    "SELECT s.stream,"                                                                             \
+    " CASE WHEN s.lease_until > pg_catalog.clock_timestamp() THEN 'running'"                       \
+    "      ELSE 'none' END AS relay, s.epoch, p.pending, " SQL_AT(                                 \
+        "p.oldest") " AS oldest_pending,"                                                          \
+                    " pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp() - "       \
+                    "p.oldest) AS lag"                                                             \
+                    " FROM outbox.stream s"                                                        \
+                    " CROSS JOIN (SELECT pg_catalog.count(*) AS pending, "                         \
+                    "pg_catalog.min(created_at) AS oldest"                                         \
+                    "             FROM outbox.local_messages WHERE status = 'pending') AS p"       \
+                    " ORDER BY s.stream"
+
 #endif
