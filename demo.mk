@@ -22,6 +22,9 @@ $(B)/mock-broker $(B)/check-shop:
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
 
+# Tests start them.
+tests: $(B)/mock-broker $(B)/check-shop
+
 # ORDERS=500, KILLS=0, KEEP=1, KAFKA=real, BROKERS=host:port: see tools/demo.
 demo:                                          ## orders through four services, some killed, every cent counted
 	@tools/setup build demo $(if $(filter real,$(KAFKA)),kafka)
