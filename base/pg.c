@@ -150,7 +150,7 @@ send_statement(PGconn *conn, const char *sql, const struct pg_arg *args, int n_a
         types[i] = args[i].type;
         values[i] = args[i].data;
         lengths[i] = (int)args[i].len;
-        formats[i] = 1;
+        formats[i] = args[i].type != 0; /* binary, where we know the type */
         if (args[i].number_len > 0) {
             put_u64(numbers[i], (uint64_t)args[i].number);
             values[i] = (const char *)numbers[i] + 8 - args[i].number_len;

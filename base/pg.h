@@ -53,7 +53,7 @@ enum {
 /* --- parameters -------------------------------------------------------- */
 
 struct pg_arg {
-    Oid type;
+    Oid type;         /* 0: a text, of which the server finds out the type */
     const void *data; /* NULL with `number_len` 0: SQL NULL */
     size_t len;
     int64_t number; /* sent in `number_len` bytes of network order */
@@ -70,6 +70,7 @@ struct pg_arg pg_arg_text(const char *text);           /* NULL: SQL NULL */
 struct pg_arg pg_arg_bytea(struct saga_bytes bytes);   /* data NULL: SQL NULL */
 struct pg_arg pg_arg_uuid(const struct saga_uuid *id); /* NULL: SQL NULL */
 struct pg_arg pg_arg_number(Oid type, int64_t number, int len);
+struct pg_arg pg_arg_untyped(const char *text); /* as psql would send it; NULL: SQL NULL */
 #define PG_TEXT(text)    pg_arg_text(text)
 #define PG_BYTEA(bytes)  pg_arg_bytea(bytes)
 #define PG_UUID(id)      pg_arg_uuid(id)
@@ -118,6 +119,15 @@ bool pg_bool(const struct pg_rows *rows, int row, int column);
 int64_t pg_time_us(const struct pg_rows *rows, int row, int column); /* Unix microseconds */
 struct saga_bytes pg_bytes(const struct pg_rows *rows, int row, int column);
 struct saga_uuid pg_uuid(const struct pg_rows *rows, int row, int column);
+
+/* A one-dimensional binary array, element by element. */
+struct pg_elements {
+    const uint8_t *at;
+    size_t left;
+};
+
+struct pg_elements pg_elements_of(struct saga_bytes array);
+bool pg_elements_next(struct pg_elements *rest, struct saga_bytes *element); /* NULL: data NULL */
 
 /* --- connection -------------------------------------------------------- */
 

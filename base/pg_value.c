@@ -15,6 +15,15 @@ pg_arg_text(const char *text)
 }
 
 struct pg_arg
+pg_arg_untyped(const char *text)
+{
+    struct pg_arg arg = pg_arg_text(text);
+
+    arg.type = 0;
+    return arg;
+}
+
+struct pg_arg
 pg_arg_bytea(struct saga_bytes bytes)
 {
     return (struct pg_arg){ .type = PG_OID_BYTEA, .data = bytes.data, .len = bytes.len };
@@ -178,4 +187,33 @@ pg_uuid(const struct pg_rows *rows, int row, int column)
     if (PQgetlength(rows->result, row, column) == (int)sizeof id.bytes)
         memcpy(id.bytes, PQgetvalue(rows->result, row, column), sizeof id.bytes);
     return id;
+}
+
+struct pg_elements
+pg_elements_of(struct saga_bytes array)
+{
+    if (array.len <= ARRAY_HEADER_LEN) /* none: without a dimension it is shorter */
+        return (struct pg_elements){ NULL, 0 };
+    return (struct pg_elements){ (const uint8_t *)array.data + ARRAY_HEADER_LEN,
+                                 array.len - ARRAY_HEADER_LEN };
+}
+
+bool
+pg_elements_next(struct pg_elements *rest, struct saga_bytes *element)
+{
+    uint32_t len = rest->left >= 4 ? get_u32(rest->at) : 0;
+
+    if (rest->left < 4)
+        return false;
+    rest->at += 4;
+    rest->left -= 4;
+    *element = (struct saga_bytes){ NULL, 0 };
+    if (len == UINT32_MAX)
+        return true;
+    if (len > rest->left)
+        return false;
+    *element = (struct saga_bytes){ rest->at, len };
+    rest->at += len;
+    rest->left -= len;
+    return true;
 }

@@ -5,7 +5,6 @@ DROP FUNCTION saga.retry(uuid, text);
 DROP FUNCTION saga.ask(uuid, text, text[], text);
 DROP FUNCTION saga.overtaken();
 DROP FUNCTION saga.start(text, text, jsonb);
-DROP FUNCTION saga.new_id();
 DROP TABLE saga.audit;
 DROP TABLE saga.history;
 DROP TABLE saga.instance;

@@ -160,7 +160,7 @@ COMMENT ON COLUMN saga.history.id IS 'Ascending within a saga.';
 COMMENT ON COLUMN saga.history.version IS 'saga.instance.version after it.';
 COMMENT ON COLUMN saga.history.event IS
     'started; done, wait, retry, refused, error (what a step answered); sent (a command); timeout; '
-    'deadline; cancel; resumed; mismatch.';
+    'deadline; cancel; cancel_refused (behind the pivot); resumed; mismatch.';
 COMMENT ON COLUMN saga.history.step IS 'The step that it is about, if any.';
 COMMENT ON COLUMN saga.history.action IS 'run, or compensate (the step''s compensation).';
 COMMENT ON COLUMN saga.history.attempt IS 'Which attempt of it.';
@@ -189,23 +189,6 @@ COMMENT ON COLUMN saga.audit.who IS 'The login that did it.';
 COMMENT ON COLUMN saga.audit.verb IS 'retry or cancel.';
 COMMENT ON COLUMN saga.audit.saga_id IS 'The saga it was done to.';
 COMMENT ON COLUMN saga.audit.reason IS 'Why, in the operator''s words.';
-
--- A version-7 uuid: 48 bits of milliseconds over a random one, whose version 4
--- (0100) becomes 7 (0111).
-CREATE FUNCTION saga.new_id() RETURNS uuid
-LANGUAGE sql VOLATILE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT encode(
-        set_bit(set_bit(
-            overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-                                      FROM 3)
-                    FROM 1 FOR 6),
-            52, 1), 53, 1),
-        'hex')::uuid
-$$;
-COMMENT ON FUNCTION saga.new_id() IS 'A version-7 uuid.';
 
 CREATE FUNCTION saga.start(definition text, business_key text, data jsonb DEFAULT '{}')
 RETURNS uuid
@@ -249,7 +232,7 @@ BEGIN
     END IF;
 
     -- A rival that has not committed is waited for here.
-    saga_id := saga.new_id();
+    saga_id := outbox.uuid_v7();
     LOOP
         INSERT INTO saga.business_key AS k (definition, key, saga_id, hash)
             VALUES (start.definition, start.business_key, saga_id, hash)
@@ -348,7 +331,6 @@ ALTER TABLE saga.business_key OWNER TO saga_owner;
 ALTER TABLE saga.instance OWNER TO saga_owner;
 ALTER TABLE saga.history OWNER TO saga_owner;
 ALTER TABLE saga.audit OWNER TO saga_owner;
-ALTER FUNCTION saga.new_id() OWNER TO saga_owner;
 ALTER FUNCTION saga.start(text, text, jsonb) OWNER TO saga_owner;
 ALTER FUNCTION saga.overtaken() OWNER TO saga_owner;
 ALTER FUNCTION saga.ask(uuid, text, text[], text) OWNER TO saga_owner;
@@ -365,9 +347,9 @@ GRANT SELECT, INSERT ON saga.history TO saga_app;
 GRANT SELECT ON saga.audit TO saga_app;
 GRANT SELECT ON saga.definition, saga.business_key, saga.instance, saga.history, saga.audit
     TO saga_monitor;
-REVOKE EXECUTE ON FUNCTION saga.new_id(), saga.start(text, text, jsonb), saga.overtaken(),
+REVOKE EXECUTE ON FUNCTION saga.start(text, text, jsonb), saga.overtaken(),
     saga.ask(uuid, text, text[], text), saga.retry(uuid, text), saga.cancel(uuid, text)
     FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION saga.new_id(), saga.start(text, text, jsonb), saga.overtaken(),
+GRANT EXECUTE ON FUNCTION saga.start(text, text, jsonb), saga.overtaken(),
     saga.retry(uuid, text), saga.cancel(uuid, text)
     TO saga_app;
