@@ -3,15 +3,15 @@
 # The shop: the example as four services, the broker that the demo brings along,
 # and the outside checker. Included by the Makefile.
 
-SHOP := $(addprefix $(B)/examples/services/,order inventory payment shipping) \
-        $(B)/mock-broker $(B)/check-shop
+SHOP_SERVICES := $(addprefix $(B)/examples/services/,order inventory payment shipping)
+SHOP := $(SHOP_SERVICES) $(B)/mock-broker $(B)/check-shop
 
 .PHONY: shop demo
 shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker and the checker
 
 $(B)/examples/services/order: $(call obj,examples/services/order.c examples/services/place.c)
-$(B)/examples/services/%: $(B)/obj/examples/services/%.o $(B)/obj/examples/services/service.o \
-                          $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
+$(SHOP_SERVICES): $(B)/examples/services/%: $(B)/obj/examples/services/%.o \
+                  $(B)/obj/examples/services/service.o $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $(sort $^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
