@@ -47,12 +47,13 @@ ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS)
 
 # --- what belongs to what ---------------------------------------------------
 # A public function is in one library only. Private objects that both need
-# (base, without its public functions) are compiled hidden into both.
+# (base, without its public functions; reading a table of steps) are compiled
+# hidden into both.
 
 BASE_PUBLIC_SRCS  := base/error_text.c base/transaction.c base/uuid.c
-BASE_PRIVATE_SRCS := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c))
+PRIVATE_SRCS      := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c)) saga/definition.c
 SAGA_SRCS    := outbox/enqueue.c $(wildcard idempotency/inbox*.c idempotency/barrier*.c) \
-                $(filter-out saga/kafka%,$(wildcard saga/*.c))
+                $(filter-out saga/kafka% $(PRIVATE_SRCS),$(wildcard saga/*.c))
 KAFKA_SRCS   := $(filter-out $(SAGA_SRCS) outbox/daemon%,$(wildcard outbox/*.c idempotency/*.c)) \
                 $(wildcard saga/kafka*.c)
 SAGACTL_SRCS := $(wildcard ops/*.c)
@@ -61,8 +62,8 @@ EXAMPLES     := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 HEADERS      := $(wildcard include/saga/*.h)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
-BASE_PRIVATE_OBJS  := $(call obj,$(BASE_PRIVATE_SRCS))
-LIBSAGA_OBJS       := $(BASE_PRIVATE_OBJS) $(call obj,$(BASE_PUBLIC_SRCS) $(SAGA_SRCS))
+PRIVATE_OBJS       := $(call obj,$(PRIVATE_SRCS))
+LIBSAGA_OBJS       := $(PRIVATE_OBJS) $(call obj,$(BASE_PUBLIC_SRCS) $(SAGA_SRCS))
 LIBSAGA_KAFKA_OBJS := $(call obj,$(KAFKA_SRCS))
 SAGACTL_OBJS       := $(call obj,$(SAGACTL_SRCS)) $(B)/obj/migrations.o
 RELAY_OBJS         := $(call obj,$(RELAY_SRCS))
@@ -105,7 +106,7 @@ $(B)/libsaga.so.$(SOVERSION): $(LIBSAGA_OBJS)
 	$(Q)$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(ALL_LDFLAGS) $(SAGA_LIBS) -lpthread
 	$(Q)ln -sf $(@F) $(B)/libsaga.so
 
-$(B)/libsaga-kafka.so.$(SOVERSION): $(LIBSAGA_KAFKA_OBJS) $(BASE_PRIVATE_OBJS) $(B)/libsaga.so.$(SOVERSION)
+$(B)/libsaga-kafka.so.$(SOVERSION): $(LIBSAGA_KAFKA_OBJS) $(PRIVATE_OBJS) $(B)/libsaga.so.$(SOVERSION)
 	@echo "  LINK $@"
 	$(Q)$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $(filter %.o,$^) $(ALL_LDFLAGS) \
 	    -L$(B) -lsaga $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
@@ -119,7 +120,7 @@ $(B)/%.a:
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(B)/obj/$*.whole.o
 $(B)/libsaga.a: $(LIBSAGA_OBJS)
-$(B)/libsaga-kafka.a: $(LIBSAGA_KAFKA_OBJS) $(BASE_PRIVATE_OBJS)
+$(B)/libsaga-kafka.a: $(LIBSAGA_KAFKA_OBJS) $(PRIVATE_OBJS)
 
 $(B)/sagactl: $(SAGACTL_OBJS) $(LIBSAGA_OBJS)
 	@echo "  LINK $@"
