@@ -29,6 +29,7 @@ struct consumer_route {
      * the inbox never skips one; the handler is called for duplicates too. */
     bool answers;
     route_fn *handle;
+    saga_handler_fn *plain; /* instead of `handle`: it does not ask for the verdict */
     void *user;
     /* NULL, or frees `user` when the consumer is freed; not if the call fails. */
     void (*release)(void *user);

@@ -42,11 +42,12 @@ struct saga_consumer_options {
     int32_t window_ms;        /* a mark "done" lives so long; default 300000 */
     int32_t retry_first_ms;   /* before the second attempt; default 100 */
     int32_t retry_longest_ms; /* delays double up to this; default 10000 */
-    int32_t statement_ms;     /* for each statement of the consumer's own; default 10000 */
-    int32_t idle_in_tx_ms;    /* the server ends a transaction that is idle for longer,
-                                 so that a stopped process blocks nobody; default 60000 */
-    int32_t redis_remote;     /* 1: Redis may be elsewhere than on this host, in clear
-                                 text and without a password */
+    int32_t statement_ms;  /* for each statement of the consumer's own, and for each wait for a lock
+                              in its session; default 10000 */
+    int32_t idle_in_tx_ms; /* the server ends a transaction that is idle for longer,
+                              so that a stopped process blocks nobody; default 60000 */
+    int32_t redis_remote;  /* 1: Redis may be elsewhere than on this host, in clear
+                              text and without a password */
     int32_t reserved0;
 };
 #define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)

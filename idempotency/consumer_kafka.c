@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The consumer's side towards Kafka: membership of the group, the assigned
+ * partitions with a queue each, and the offsets that Kafka keeps.
+ *
+ * Kafka's offsets are a convenience: what counts is committed in PostgreSQL.
+ * They are stored only after that, and librdkafka commits what is stored:
+ * every second, and for a partition that is taken away.
+ */
+#include "base/crash.h"
+#include "idempotency/consumer_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLOSE_MS = 5000 };
+
+/* --- opening --------------------------------------------------------------- */
+
+static int
+set(rd_kafka_conf_t *conf, const char *name, const char *value, struct saga_error *err)
+{
+    char why[200];
+
+    if (rd_kafka_conf_set(conf, name, value, why, sizeof why) == RD_KAFKA_CONF_OK)
+        return 0;
+    return error_set(err, SAGA_EINVAL, "%s", why);
+}
+
+static int
+set_all(rd_kafka_conf_t *conf, const struct saga_consumer_options *options, struct saga_error *err)
+{
+    const struct saga_pair ours[] = {
+        { "group.id", options->group },
+        { "bootstrap.servers", options->brokers },
+        /* Stored by default before we have seen the message; and a new group
+         * begins by default after everything that is there. */
+        { "enable.auto.offset.store", "false" },
+        { "auto.offset.reset", "earliest" },
+        { "enable.auto.commit", "true" },
+        { "enable.partition.eof", "true" },
+        { "log.queue", "true" },
+        { NULL, NULL },
+    };
+    static const struct saga_pair defaults[] = {
+        { "auto.commit.interval.ms", "1000" },
+        /* A topic that is created later is noticed within ten seconds. */
+        { "topic.metadata.refresh.interval.ms", "10000" },
+        { "queued.min.messages", "1000" },
+        { "queued.max.messages.kbytes", "16384" },
+        { NULL, NULL },
+    };
+    const struct saga_pair *const all[] = { defaults, options->properties, ours };
+    int rc = 0;
+
+    for (size_t i = 0; i < 3; i++)
+        for (const struct saga_pair *pair = all[i]; pair != NULL && pair->name != NULL; pair++)
+            if (rc == 0)
+                rc = set(conf, pair->name, pair->value, err);
+    return rc;
+}
+
+static void
+log_line(const rd_kafka_t *kafka, int level, const char *facility, const char *text)
+{
+    const struct saga_consumer *consumer = rd_kafka_opaque(kafka);
+
+    (void)level;
+    log_event(&consumer->options.log, SAGA_LOG_DEBUG, "librdkafka says",
+              LOG_TEXT("facility", facility), LOG_TEXT("text", text));
+}
+
+static void
+log_trouble(struct saga_consumer *consumer, rd_kafka_resp_err_t code, const char *text)
+{
+    if (may_log(&consumer->kafka_log_ms))
+        log_event(&consumer->options.log, SAGA_LOG_WARNING, "trouble with Kafka; still trying",
+                  LOG_TEXT("code", rd_kafka_err2name(code)), LOG_TEXT("text", text));
+}
+
+static void
+on_error(rd_kafka_t *kafka, int code, const char *reason, void *opaque)
+{
+    struct saga_consumer *consumer = opaque;
+    char why[200];
+
+    if (code != RD_KAFKA_RESP_ERR__FATAL) {
+        log_trouble(consumer, code, reason);
+        return;
+    }
+    code = rd_kafka_fatal_error(kafka, why, sizeof why);
+    error_set(&consumer->failure, SAGA_EBROKER, "Kafka will have no more of this consumer: %s",
+              why);
+    consumer->failure.native = code;
+    consumer->failed = error_flag(&consumer->failure, SAGA_EBROKER, SAGA_ERR_FATAL);
+}
+
+static void on_rebalance(rd_kafka_t *kafka, rd_kafka_resp_err_t code,
+                         rd_kafka_topic_partition_list_t *list, void *opaque);
+
+int
+kafka_open(struct saga_consumer *consumer, struct saga_error *err)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char why[200];
+    int rc = set_all(conf, &consumer->options, err);
+
+    if (rc != 0) {
+        rd_kafka_conf_destroy(conf);
+        return rc;
+    }
+    rd_kafka_conf_set_opaque(conf, consumer);
+    rd_kafka_conf_set_log_cb(conf, log_line);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+    consumer->kafka = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    if (consumer->kafka == NULL) {
+        rd_kafka_conf_destroy(conf);
+        return error_set(err, SAGA_EINVAL, "%s", why);
+    }
+    rd_kafka_poll_set_consumer(consumer->kafka);
+    rd_kafka_set_log_queue(consumer->kafka, NULL);
+    consumer->queue = rd_kafka_queue_get_consumer(consumer->kafka);
+    return 0;
+}
+
+/* The descriptor wakes the loop when a queue stops being empty. */
+static void
+wake_on(const struct saga_consumer *consumer, rd_kafka_queue_t *queue)
+{
+    static const uint64_t one = 1;
+
+    rd_kafka_queue_io_event_enable(queue, consumer->wake_fd, &one, sizeof one);
+}
+
+int
+kafka_subscribe(struct saga_consumer *consumer, struct saga_error *err)
+{
+    rd_kafka_topic_partition_list_t *topics =
+        rd_kafka_topic_partition_list_new((int)consumer->n_routes);
+    rd_kafka_resp_err_t code;
+
+    for (size_t i = 0; i < consumer->n_routes; i++)
+        rd_kafka_topic_partition_list_add(topics, consumer->routes[i].topic, RD_KAFKA_PARTITION_UA);
+    wake_on(consumer, consumer->queue);
+    code = rd_kafka_subscribe(consumer->kafka, topics);
+    rd_kafka_topic_partition_list_destroy(topics);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return error_set(err, SAGA_EINVAL, "subscribing: %s", rd_kafka_err2str(code));
+    consumer->subscribed = true;
+    return 0;
+}
+
+/* --- partitions -------------------------------------------------------------- */
+
+static const struct consumer_route *
+find_route(const struct saga_consumer *consumer, const char *topic)
+{
+    for (size_t i = 0; i < consumer->n_routes; i++)
+        if (strcmp(consumer->routes[i].topic, topic) == 0)
+            return &consumer->routes[i];
+    return NULL;
+}
+
+static void
+add_partition(struct saga_consumer *consumer, const char *topic, int32_t number)
+{
+    const struct consumer_route *route = find_route(consumer, topic);
+    struct partition *partition = calloc(1, sizeof *partition);
+    char *copy = strdup(topic);
+
+    if (route == NULL || partition == NULL || copy == NULL) {
+        consumer->failed = error_set(&consumer->failure, SAGA_ENOMEM, "out of memory");
+        free(partition);
+        free(copy);
+        return;
+    }
+    partition->topic = copy;
+    partition->number = number;
+    partition->route = route;
+    partition->position = OFFSET_NONE;
+    partition->committed = OFFSET_NONE;
+    offsets_reset(&partition->prefix);
+    partition->queue = rd_kafka_queue_get_partition(consumer->kafka, topic, number);
+    rd_kafka_queue_forward(partition->queue, NULL);
+    wake_on(consumer, partition->queue);
+    partition->next = consumer->partitions;
+    consumer->partitions = partition;
+    atomic_fetch_add(&consumer->counters.partitions, 1);
+}
+
+void
+kafka_drop(struct partition *partition)
+{
+    if (partition->message != NULL) {
+        record_clear(&partition->record);
+        rd_kafka_message_destroy(partition->message);
+    }
+    partition->message = NULL;
+}
+
+static void
+remove_partition(struct saga_consumer *consumer, struct partition **at)
+{
+    struct partition *partition = *at;
+
+    *at = partition->next;
+    kafka_drop(partition);
+    rd_kafka_queue_io_event_enable(partition->queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(partition->queue);
+    free(partition->topic);
+    free(partition);
+    atomic_fetch_sub(&consumer->counters.partitions, 1);
+}
+
+static void
+remove_listed(struct saga_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
+{
+    for (int i = 0; i < list->cnt; i++)
+        for (struct partition **at = &consumer->partitions; *at != NULL;) {
+            if ((*at)->number == list->elems[i].partition &&
+                strcmp((*at)->topic, list->elems[i].topic) == 0)
+                remove_partition(consumer, at);
+            else
+                at = &(*at)->next;
+        }
+}
+
+/* --- rebalancing ------------------------------------------------------------- */
+
+static void
+log_rebalance(const struct saga_consumer *consumer, const char *what,
+              const rd_kafka_topic_partition_list_t *list)
+{
+    log_event(&consumer->options.log, SAGA_LOG_INFO, what, LOG_INT("partitions", list->cnt),
+              LOG_TEXT("protocol", rd_kafka_rebalance_protocol(consumer->kafka)),
+              LOG_TEXT("lost", rd_kafka_assignment_lost(consumer->kafka) ? "yes" : "no"));
+}
+
+/* Queues are taken out of the common one first: what came through that could
+ * not wait. */
+static void
+assign(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bool cooperative)
+{
+    log_rebalance(consumer, "partitions assigned", list);
+    for (int i = 0; i < list->cnt; i++)
+        add_partition(consumer, list->elems[i].topic, list->elems[i].partition);
+    if (cooperative)
+        rd_kafka_error_destroy(rd_kafka_incremental_assign(consumer->kafka, list));
+    else
+        rd_kafka_assign(consumer->kafka, list);
+    consumer->assigned = true;
+}
+
+/* No transaction is open here: rebalances are served between two messages. A
+ * message in hand is left to the next owner. What is stored is committed by
+ * librdkafka while it lets the partitions go, unless they are lost already. */
+static void
+revoke(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bool cooperative)
+{
+    log_rebalance(consumer, "partitions revoked", list);
+    CRASH_POINT("consumer.before_revoke");
+    remove_listed(consumer, list);
+    if (cooperative)
+        rd_kafka_error_destroy(rd_kafka_incremental_unassign(consumer->kafka, list));
+    else
+        rd_kafka_assign(consumer->kafka, NULL);
+}
+
+static void
+on_rebalance(rd_kafka_t *kafka, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *list,
+             void *opaque)
+{
+    struct saga_consumer *consumer = opaque;
+    bool cooperative = strcmp(rd_kafka_rebalance_protocol(kafka), "COOPERATIVE") == 0;
+
+    if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        assign(consumer, list, cooperative);
+        return;
+    }
+    if (code != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
+        log_trouble(consumer, code, "rebalance failed");
+    revoke(consumer, list, cooperative);
+}
+
+/* --- messages ---------------------------------------------------------------- */
+
+void
+kafka_serve(struct saga_consumer *consumer)
+{
+    rd_kafka_message_t *message;
+
+    while ((message = rd_kafka_consumer_poll(consumer->kafka, 0)) != NULL) {
+        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
+        rd_kafka_message_destroy(message);
+    }
+}
+
+static void
+take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message)
+{
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        partition->at_end = true;
+    else
+        log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
+    rd_kafka_message_destroy(message);
+}
+
+int
+kafka_take(struct saga_consumer *consumer, struct partition *partition, struct saga_error *err)
+{
+    rd_kafka_message_t *message = rd_kafka_consume_queue(partition->queue, 0);
+    int rc;
+
+    if (message == NULL)
+        return 0;
+    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        take_event(consumer, partition, message);
+        return 0;
+    }
+    rc = record_read(&partition->record, message, err);
+    if (rc != 0) {
+        rd_kafka_message_destroy(message);
+        return rc;
+    }
+    /* Backwards: the topic was made anew, or Kafka has lost its end. */
+    if (!offsets_take(&partition->prefix, message->offset)) {
+        offsets_reset(&partition->prefix);
+        offsets_take(&partition->prefix, message->offset);
+    }
+    partition->message = message;
+    partition->position = message->offset;
+    partition->at_end = false;
+    partition->attempt = 0;
+    partition->waited = partition->unknown = false;
+    partition->due_ms = 0;
+    return 0;
+}
+
+void
+kafka_finish(struct saga_consumer *consumer, struct partition *partition)
+{
+    rd_kafka_topic_partition_list_t *list;
+
+    if (offsets_finish(&partition->prefix, partition->message->offset)) {
+        list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
+            partition->prefix.next;
+        /* Refused where the partition is ours no more: then it is the next
+         * owner's to store. */
+        (void)rd_kafka_offsets_store(consumer->kafka, list);
+        rd_kafka_topic_partition_list_destroy(list);
+    }
+    partition->position = partition->prefix.next;
+    partition->due_ms = 0;
+    kafka_drop(partition);
+    CRASH_POINT("consumer.after_store");
+}
+
+void
+kafka_close(struct saga_consumer *consumer)
+{
+    if (consumer->kafka == NULL)
+        return;
+    rd_kafka_consumer_close(consumer->kafka);
+    while (consumer->partitions != NULL)
+        remove_partition(consumer, &consumer->partitions);
+    rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(consumer->queue);
+    rd_kafka_destroy(consumer->kafka);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The consumer's loop: serves the group, gives each partition its turn, and
+ * waits for whatever comes first.
+ *
+ * It never waits inside a partition's business: a message that has to come
+ * again later leaves its partition unread until then, and the others go on.
+ */
+#include "base/clock.h"
+#include "base/crash.h"
+#include "idempotency/consumer_state.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* The longest that something can go unnoticed for which nothing wakes us. */
+enum { TICK_MS = 500, UNSETTLED_MS = 1000 };
+
+/* Gives a partition one message's turn. True: something was done. */
+static bool
+advance(struct saga_consumer *consumer, struct partition *partition)
+{
+    struct saga_error err;
+
+    if (clock_mono_ms() < partition->due_ms)
+        return false;
+    if (!partition->settled && !settle(consumer, partition))
+        return false;
+    if (partition->message == NULL && kafka_take(consumer, partition, &err) != 0) {
+        consumer->failure = err;
+        consumer->failed = err.code;
+    }
+    if (partition->message == NULL)
+        return false;
+    switch (apply(consumer, partition)) {
+    case APPLIED:
+        kafka_finish(consumer, partition);
+        break;
+    case APPLY_UNSETTLE:
+        /* If another member has the partition now, Kafka will have told us so
+         * by then. */
+        partition->settled = false;
+        partition->due_ms = clock_mono_ms() + UNSETTLED_MS;
+        break;
+    case APPLY_RECONNECT:
+    case APPLY_LATER:
+    case APPLY_WAIT:
+        break;
+    }
+    return true;
+}
+
+/* Each partition once. A rebalance changes the list, so it is served between
+ * rounds only. */
+static bool
+advance_all(struct saga_consumer *consumer)
+{
+    bool busy = false;
+
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
+        if (atomic_load(&consumer->stop) || consumer->failed != 0 || !database_ready(consumer))
+            return false;
+        busy |= advance(consumer, at);
+    }
+    return busy;
+}
+
+static bool
+is_idle(const struct saga_consumer *consumer)
+{
+    if (!consumer->assigned)
+        return false;
+    for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (!at->settled || !at->at_end || at->message != NULL)
+            return false;
+    return true;
+}
+
+static int64_t
+next_due_ms(const struct saga_consumer *consumer)
+{
+    int64_t due = clock_mono_ms() + TICK_MS;
+
+    if (consumer->pg.conn == NULL)
+        return consumer->pg_due_ms < due ? consumer->pg_due_ms : due;
+    for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (at->due_ms > 0 && at->due_ms < due)
+            due = at->due_ms;
+    return due;
+}
+
+static void
+wait_for_something(struct saga_consumer *consumer)
+{
+    struct pollfd fd = { .fd = consumer->wake_fd, .events = POLLIN };
+    int64_t left = clock_left_ms(next_due_ms(consumer));
+    uint64_t ignored;
+
+    if (poll(&fd, 1, (int)left) > 0 && read(consumer->wake_fd, &ignored, sizeof ignored) < 0)
+        return; /* emptied by nobody else: cannot be */
+}
+
+static int
+check_run(struct saga_consumer *consumer, int mode, struct saga_error *err)
+{
+    error_clear(err);
+    if (consumer == NULL)
+        return error_set(err, SAGA_EINVAL, "`consumer` is NULL");
+    if (mode != SAGA_CONSUME_UNTIL_STOP && mode != SAGA_CONSUME_UNTIL_IDLE)
+        return error_set(err, SAGA_EINVAL, "mode %d is none of SAGA_CONSUME_*", mode);
+    if (consumer->n_routes == 0)
+        return error_set(err, SAGA_EINVAL, "nothing is subscribed");
+    return consumer->subscribed ? 0 : kafka_subscribe(consumer, err);
+}
+
+int
+saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *err)
+{
+    int rc = check_run(consumer, mode, err);
+
+    if (rc != 0)
+        return rc;
+    consumer->failed = 0;
+    while (!atomic_load(&consumer->stop) && consumer->failed == 0) {
+        kafka_serve(consumer);
+        if (advance_all(consumer))
+            continue;
+        if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer))
+            break;
+        if (consumer->failed == 0)
+            wait_for_something(consumer);
+    }
+    atomic_store(&consumer->stop, 0);
+    if (consumer->failed != 0 && err != NULL)
+        *err = consumer->failure;
+    return consumer->failed;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate in front of the database: a mark in Redis for each message, which
+ * says "busy" (somebody is at it) or "done" (it was committed).
+ *
+ * Only a hint. It may suppress a message only by a mark "done" that was
+ * written after a COMMIT, for the same database and with the same hash;
+ * everything else, silence and nonsense included, means: go on, the inbox
+ * will tell. Marks always expire and are never deleted.
+ */
+#ifndef IDEMPOTENCY_GATE_H
+#define IDEMPOTENCY_GATE_H
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <stdbool.h>
+
+enum gate_verdict {
+    GATE_GO,   /* go on to the inbox */
+    GATE_SKIP, /* done before, with the same hash */
+    GATE_BUSY  /* another one is at it: wait a little, then go on all the same */
+};
+
+/* The longest mark: "done:" and a SHA-256 in hexadecimal, or "busy:" and a token. */
+enum { GATE_TOKEN_LEN = 16, GATE_HASH_LEN = 64, GATE_NAME_MAX = 512 };
+
+/*
+ * The decision. `found` is what the mark said before this question (`len`
+ * bytes; NULL: nothing, or no answer came). Our own token is a question of ours
+ * whose answer was lost.
+ */
+enum gate_verdict gate_decide(const char *found, size_t len, const char *token, const char *hash);
+
+/* host:port or a socket's path, taken apart. */
+struct gate_address {
+    char host[256]; /* or the path, then port is 0 */
+    int port;
+};
+
+/* SAGA_EINVAL: not an address; or not this host's, and `remote` is false. */
+int gate_parse(struct gate_address *address, const char *text, bool remote, struct saga_error *err);
+
+struct gate_options {
+    const char *address;
+    bool remote;        /* another host's Redis is wanted, in clear text */
+    int32_t timeout_ms; /* for one question, connecting included */
+    int32_t lease_ms, window_ms;
+    const struct saga_log *log; /* must outlive the gate */
+};
+
+struct gate;
+
+/* Connects to nothing yet. */
+int gate_new(struct gate **gate, const struct gate_options *options, struct saga_error *err);
+void gate_free(struct gate *gate); /* NULL is allowed */
+
+/*
+ * Asks for the mark `name`, and leaves "busy" there if it found nothing. Blocks
+ * at most timeout_ms, or not at all shortly after a failure.
+ */
+enum gate_verdict gate_enter(struct gate *gate, const char *name, const char *hash);
+
+/* After the COMMIT: "done" for window_ms. Best effort. */
+void gate_done(struct gate *gate, const char *name, const char *hash);
+
+#endif
