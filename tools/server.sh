@@ -37,13 +37,23 @@ free_port() {
     done
 }
 
-# The server named by the pid file, not a stranger who got its number: it works in our directory.
-alive() {
-    pid=$(cat "$dir/pid" 2>/dev/null) && [ -n "$pid" ] && [[ $(readlink "/proc/$pid/cwd") == "$dir"* ]]
+# The process named by a file, not a stranger who got its number: it works in our directory.
+named_by() {
+    pid=$(cat "$dir/$1" 2>/dev/null) && [ -n "$pid" ] && [[ $(readlink "/proc/$pid/cwd") == "$dir"* ]]
 }
+
+alive() { named_by pid; }
 
 children_of() {
     grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status | cut -d/ -f3 || true
+}
+
+descendants_of() {
+    local child
+    for child in $(children_of "$1"); do
+        descendants_of "$child"
+        echo "$child"
+    done
 }
 
 until_gone() {
@@ -59,7 +69,6 @@ start_once() {
     [ -s "$dir/port" ] || free_port >"$dir/port"
     port=$(cat "$dir/port")
     : >"$dir/log.start"
-    cd "$dir"
     launch </dev/null >>"$dir/log.start" 2>&1
     echo $! >"$dir/pid"
     for ((i = 0; i < 1200; i++)); do
@@ -81,6 +90,8 @@ start() {
             chown "$server_user" "$dir"
             "${as_user[@]}" test -x "$dir" || fail "the user $server_user cannot reach $dir"
         fi
+        cd "$dir"
+        echo $$ >"$dir/starter"
         local known_port='' attempt
         if [ -s "$dir/port" ]; then known_port=yes; fi
         prepare "$@"
@@ -90,6 +101,7 @@ start() {
             [ "$attempt" -lt 3 ] || { tail -n 20 "$dir/log.start" >&2; fail "did not start; see $dir"; }
             [ -n "$known_port" ] || rm -f "$dir/port"
         done
+        rm -f "$dir/starter"
     fi
     echo "$(cat "$dir/port") $(cat "$dir/pid")"
 }
@@ -114,6 +126,14 @@ crash() {
     forget
 }
 
+# A start that is still going on would bring it back.
+stop_starter() {
+    named_by starter || return 0
+    # shellcheck disable=SC2046
+    kill -KILL "$pid" $(descendants_of "$pid") 2>/dev/null || true
+    while readlink "/proc/$pid/cwd" >/dev/null; do sleep 0.02; done
+}
+
 server() {
     [ $# -ge 2 ] || fail "usage: $me start|stop|kill|restart|remove DIR [name=value ...]"
     local verb=$1
@@ -124,7 +144,7 @@ server() {
         stop) signal_and_wait "$stop_signal" ;;
         kill) crash ;;
         restart) signal_and_wait "$stop_signal"; start "$@" ;;
-        remove) signal_and_wait "$remove_signal"; forget; rm -rf "$dir" ;;
+        remove) stop_starter; signal_and_wait "$remove_signal"; forget; rm -rf "$dir" ;;
         *) fail "unknown verb $verb" ;;
     esac
 }

@@ -190,7 +190,8 @@ run_tests(const struct tests *tests)
     if (strcmp(argument, "--list") == 0)
         return list(tests);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* Not SIGTERM, which Check would pass on to the whole process group, make included. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     runner = srunner_create(suite_of(tests));
     srunner_run_all(runner, CK_SILENT);
 
