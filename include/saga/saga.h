@@ -286,11 +286,18 @@ SAGA_API void saga_worker_free(struct saga_worker *worker);
  * Never commits. After any return but 0 the caller rolls back; the message was
  * not applied and has to come again.
  *
+ * One round trip before the function and one behind it. It waits while another
+ * transaction is at the same step of the same saga. Use READ COMMITTED: in
+ * stricter levels such a rival ends as SAGA_EDB with sqlstate 40001.
+ *
  * Returns 0, or
  *   SAGA_RETRY      the function wants to be called again later; err->message
  *                   has its reason
+ *   SAGA_ESTATE     the function failed, or a compensation refused: once more
+ *                   later, as above
  *   SAGA_EINVAL     the table, or the record, is malformed: no such command, a
- *                   header is missing, the payload is not a JSON object. Will
+ *                   header is missing, the payload is not a JSON object; or
+ *                   its answer is known to have been given, and is gone. Will
  *                   never work: set it aside
  *   SAGA_ENOTX      no transaction is open on `tx`
  *   SAGA_ESCHEMA    the schema is missing: run `sagactl migrate up`
