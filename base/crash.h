@@ -5,6 +5,10 @@
  * -DSAGA_CRASH_POINTS; in other builds CRASH_POINT() is nothing at all.
  *
  *     SAGA_CRASH=relay.after_produce:3   dies at the third passing
+ *     SAGA_CRASH_LOG=FILE                gets a line for each of the first passings of a
+ *                                        point, and one for the death:
+ *                                            passed relay.after_produce 1
+ *                                            died relay.after_produce 3
  *
  * The list of all points is made from the source (tools/crash-points).
  */
