@@ -46,7 +46,7 @@ START_TEST(test_command_done_keeps_rows_and_replies_with_values)
 
     expect_delivered(command, NULL);
     ck_assert_int_eq(stock(), 1);
-    expect_effects(conn, SAGA_1, "reserve", 1, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
     expect_reply(conn, 0, "run", "done", NULL);
     ck_assert_str_eq(reply_header(conn, 0, "traceparent"), "00-0af7-b7ad-01");
     ck_assert_str_eq(reply_header(conn, 0, "saga-step"), "reserve");
@@ -62,7 +62,7 @@ START_TEST(test_command_refused_undoes_rows_and_replies)
 {
     db_exec(conn, "UPDATE stock SET free = 0");
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
-    expect_effects(conn, SAGA_1, "reserve", 0, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 0, 0);
     expect_reply(conn, 0, "run", "refused", "out of stock");
     ck_assert_str_eq(reply_payload(conn, 0), "{}");
 }
@@ -126,7 +126,7 @@ START_TEST(test_command_without_final_answer_leaves_nothing)
         ck_assert_int_ne(deliver(conn, &command, &scripts[i]), 0);
         ck_assert_int_ne(deliver_error.code, 0);
         ck_assert_int_eq(scripts[i].calls, 1);
-        expect_effects(conn, SAGA_1, "scripted", 0, 0);
+        expect_step_effects(conn, SAGA_1, "scripted", 0, 0);
         ck_assert_int_eq(barrier_rows() + reply_count(conn), 0);
         ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.inbox"), 0);
     }
@@ -155,7 +155,7 @@ START_TEST(test_command_i17_done_then_world_drained_is_answered_done)
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
     db_exec(conn, "UPDATE stock SET free = 0");
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
-    expect_effects(conn, SAGA_1, "reserve", 1, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
     expect_reply(conn, 1, "run", "done", NULL);
     ck_assert_str_eq(reply_payload(conn, 1), reply_payload(conn, 0));
 }
@@ -169,7 +169,7 @@ START_TEST(test_command_i17_refused_then_world_restored_is_answered_refused)
     db_exec(conn, "UPDATE stock SET free = 5");
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
     ck_assert_int_eq(stock(), 5);
-    expect_effects(conn, SAGA_1, "reserve", 0, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 0, 0);
     expect_reply(conn, 1, "run", "refused", "out of stock");
 }
 END_TEST
@@ -190,7 +190,7 @@ START_TEST(test_command_i18_duplicate_is_answered_each_time)
                      4);
     /* An orchestrator that had no use for the first must not skip the others. */
     ck_assert_int_eq(db_int(conn, "SELECT count(DISTINCT message_id) FROM outbox.message"), 4);
-    expect_effects(conn, SAGA_1, "reserve", 1, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
 }
 END_TEST
 
@@ -205,7 +205,7 @@ START_TEST(test_command_i14_refusal_is_stored_beside_what_it_undoes)
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.inbox"), 1);
     ck_assert_int_eq(barrier_rows(), 1);
     ck_assert_int_eq(reply_count(conn), 1);
-    expect_effects(conn, SAGA_1, "reserve", 0, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 0, 0);
 }
 END_TEST
 
@@ -214,7 +214,7 @@ START_TEST(test_command_two_sagas_do_not_share_answers)
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
     expect_delivered(a_command(SAGA_2, "reserve", "run", LAMP), NULL);
     ck_assert_int_eq(stock(), 0);
-    expect_effects(conn, SAGA_2, "reserve", 1, 0);
+    expect_step_effects(conn, SAGA_2, "reserve", 1, 0);
 }
 END_TEST
 
@@ -226,7 +226,7 @@ START_TEST(test_compensation_undoes_what_was_done_once)
     expect_delivered(a_command(SAGA_1, "reserve", "compensate", LAMP), NULL);
     expect_delivered(a_command(SAGA_1, "reserve", "compensate", LAMP), NULL);
     ck_assert_int_eq(stock(), 2);
-    expect_effects(conn, SAGA_1, "reserve", 1, 1);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 1);
     expect_reply(conn, 1, "compensate", "done", NULL);
     expect_reply(conn, 2, "compensate", "done", NULL);
 }
@@ -239,7 +239,7 @@ START_TEST(test_compensation_i19_null_succeeds_and_late_step_is_refused)
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
     expect_delivered(a_command(SAGA_1, "reserve", "compensate", LAMP), NULL);
     ck_assert_int_eq(stock(), 2);
-    expect_effects(conn, SAGA_1, "reserve", 0, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 0, 0);
     expect_reply(conn, 0, "compensate", "done", "nothing to undo");
     expect_reply(conn, 1, "run", "refused", "compensated before it came");
     expect_reply(conn, 2, "compensate", "done", "nothing to undo");
@@ -254,7 +254,7 @@ START_TEST(test_compensation_i27_of_refused_step_does_nothing)
     expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
     expect_delivered(a_command(SAGA_1, "reserve", "compensate", LAMP), NULL);
     ck_assert_int_eq(stock(), 0);
-    expect_effects(conn, SAGA_1, "reserve", 0, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 0, 0);
     expect_reply(conn, 1, "compensate", "done", "nothing to undo");
 }
 END_TEST
@@ -272,7 +272,7 @@ START_TEST(test_compensation_i27_that_fails_is_not_stored)
     ck_assert_int_ne(deliver(conn, &undo, &refuses), 0);
     ck_assert_int_eq(barrier_rows(), 1);
     expect_delivered(undo, &fine);
-    expect_effects(conn, SAGA_1, "scripted", 1, 1);
+    expect_step_effects(conn, SAGA_1, "scripted", 1, 1);
     expect_reply(conn, 1, "compensate", "done", NULL);
 }
 END_TEST
@@ -325,7 +325,7 @@ START_TEST(test_command_answered_and_forgotten_is_not_run_again)
     expect_delivered(command, NULL);
     db_exec(conn, "DELETE FROM idempotency.barrier");
     ck_assert_int_eq(deliver(conn, &command, NULL), SAGA_EINVAL);
-    expect_effects(conn, SAGA_1, "reserve", 1, 0);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
 }
 END_TEST
 

@@ -199,7 +199,8 @@ reply_payload(PGconn *conn, int n)
 }
 
 void
-expect_effects(PGconn *conn, const char *saga_id, const char *step, int runs, int compensations)
+expect_step_effects(PGconn *conn, const char *saga_id, const char *step, int runs,
+                    int compensations)
 {
     ck_assert_str_eq(db_text(conn,
                              "SELECT format('%%s of %%s runs %%s compensations', '%s',"

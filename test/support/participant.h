@@ -56,8 +56,8 @@ const char *reply_header(PGconn *conn, int n, const char *name);
 const char *reply_payload(PGconn *conn, int n);
 
 /* Fails with what is there instead. */
-void expect_effects(PGconn *conn, const char *saga_id, const char *step, int runs,
-                    int compensations);
+void expect_step_effects(PGconn *conn, const char *saga_id, const char *step, int runs,
+                         int compensations);
 void expect_reply(PGconn *conn, int n, const char *action, const char *outcome, const char *reason);
 
 #endif
