@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* The length of the well-formed sequence at `p`, or 0. */
 static size_t
@@ -50,4 +51,15 @@ utf8_valid(const void *text, size_t len)
         len -= n;
     }
     return true;
+}
+
+char *
+utf8_trim(char *text)
+{
+    size_t len = strlen(text), at = 0, n;
+
+    while (at < len && (n = sequence_len((const uint8_t *)text + at, len - at)) > 0)
+        at += n;
+    text[at] = '\0';
+    return text;
 }

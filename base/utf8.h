@@ -12,4 +12,8 @@
 /* Well-formed as in Unicode 15, table 3-7; no NUL inside. */
 bool utf8_valid(const void *text, size_t len);
 
+/* Ends `text` at its first byte that is not UTF-8: what cutting to a size may
+ * leave of a character. Returns `text`. */
+char *utf8_trim(char *text);
+
 #endif

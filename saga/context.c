@@ -90,7 +90,7 @@ context_take_json(struct saga_ctx *ctx, struct saga_bytes json, struct saga_erro
     if (rc == SAGA_EDB && err != NULL && strncmp(err->sqlstate, "22", 2) == 0) {
         char said[128];
 
-        snprintf(said, sizeof said, "%s", err->message);
+        snprintf(said, sizeof said, "%.127s", err->message);
         error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", said);
         rc = error_flag(err, SAGA_EINVAL, SAGA_ERR_TX_ABORTED);
     }
@@ -128,6 +128,7 @@ note(struct saga_ctx *ctx, int answer, const char *reason)
     if (graver) {
         ctx->answer = answer;
         snprintf(ctx->reason, sizeof ctx->reason, "%s", reason != NULL ? reason : "");
+        utf8_trim(ctx->reason);
     }
     return answer;
 }

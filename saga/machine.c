@@ -20,6 +20,7 @@
 #include "saga/machine.h"
 
 #include "base/backoff.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 
@@ -157,7 +158,7 @@ keep_reason(struct move *m, const char *reason)
     struct instance *instance = m->instance;
 
     snprintf(instance->reason, sizeof instance->reason, "%s", reason != NULL ? reason : "");
-    m->out->reason = instance->reason;
+    m->out->reason = utf8_trim(instance->reason);
 }
 
 static void
@@ -175,7 +176,7 @@ park_step(struct move *m, size_t i, const char *why)
     const char *said = m->event->reason;
     bool undo = step_at(m, i)->state == STEP_COMPENSATING;
 
-    snprintf(reason, sizeof reason, "%s %.64s: %s%s%.120s", undo ? "compensation of step" : "step",
+    snprintf(reason, sizeof reason, "%s %.64s: %s%s%.110s", undo ? "compensation of step" : "step",
              policy(m, i)->name, why, said != NULL ? ": " : "", said != NULL ? said : "");
     park(m, reason);
 }
@@ -216,7 +217,7 @@ give_up(struct move *m, size_t i, const char *why)
         park_step(m, i, why);
         return;
     }
-    snprintf(reason, sizeof reason, "step %.64s: %s%s%.120s", policy(m, i)->name, why,
+    snprintf(reason, sizeof reason, "step %.64s: %s%s%.110s", policy(m, i)->name, why,
              said != NULL ? ": " : "", said != NULL ? said : "");
     turn_round(m, reason);
 }

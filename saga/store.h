@@ -34,18 +34,29 @@ struct store_batch {
     int64_t now_us; /* the database's clock when they were loaded */
 };
 
-/* At most `limit` due instances of the definition, locked; those that somebody
- * else has locked are left out. */
-int store_claim(struct pg *pg, const struct definition *definition, int32_t limit,
+/*
+ * Begins a transaction and loads at most `limit` due instances of the
+ * definition, locked; those that somebody else has locked are left out. If the
+ * session is idle inside it for `lease_ms`, the server ends it. One round trip.
+ */
+int store_claim(struct pg *pg, const struct definition *definition, int32_t limit, int32_t lease_ms,
                 struct store_batch *batch, struct saga_error *err);
 
-/* The instances with these ids, locked, in the order of their ids; those that
- * do not exist, or belong to another definition, are missing in `batch`. Waits
- * for others' locks. */
+/* Inside a transaction: the instances with these ids, locked, in the order of
+ * their ids; those that do not exist, or belong to another definition, are
+ * missing in `batch`. Waits for others' locks. */
 int store_load(struct pg *pg, const struct definition *definition, const struct saga_uuid *ids,
                size_t n, struct store_batch *batch, struct saga_error *err);
 
+/* For the statements that load: takes over `rows`, also when it fails. */
+int store_batch_read(struct store_batch *batch, const struct definition *definition,
+                     struct pg_rows *rows, struct saga_error *err);
+
 void store_batch_clear(struct store_batch *batch);
+
+/* In store_definition.c. Makes the definition known: from now on sagas of its name can be started.
+ */
+int store_register(struct pg *pg, const struct definition *definition, struct saga_error *err);
 
 /*
  * Why this worker must not run `stored` (its definition differs), in words,
@@ -55,7 +66,7 @@ int store_difference(struct pg *pg, const struct definition *definition,
                      const struct stored *stored, char reason[SAGA_REASON_MAX + 1],
                      struct saga_error *err);
 
-/* One change to be saved: an instance after an outcome that has `what`. */
+/* One change to be saved: an instance after an outcome without `run`. */
 struct store_change {
     const struct saga_uuid *id;
     int64_t version; /* that it was loaded with */
@@ -67,22 +78,27 @@ struct store_change {
 };
 
 /*
- * Saves the changes of instances of one definition: rows, history, commands.
- * Each instance at most once. One round trip.
+ * Saves the changes of instances of one definition, each at most once: rows,
+ * history, commands. Inside a transaction; one round trip.
  *
  * Returns 0, or
- *   SAGA_EFENCED somebody else has changed one of them since it was loaded.
- *                Nothing of that one was written; roll back
+ *   SAGA_EFENCED somebody else has changed one of them since it was loaded:
+ *                nothing is written, the transaction has failed
  *   SAGA_EDB and others
  */
 int store_save(struct pg *pg, const struct definition *definition,
                const struct store_change *changes, size_t n, struct saga_error *err);
 
 /*
- * The same, and the COMMIT, in one round trip. SAGA_EFENCED: rolled back.
- * SAGA_EUNKNOWN: load it and look at its version.
+ * Saves one change and commits, in one round trip. With `again` (and a lease),
+ * in the same one: begins the next transaction and claims the instance anew;
+ * `again` is empty if somebody else has it by then.
+ *
+ * After SAGA_EFENCED all that the transaction had written is rolled back. After
+ * SAGA_EUNKNOWN there is nothing to find out: the row says where it stands.
  */
 int store_save_and_commit(struct pg *pg, const struct definition *definition,
-                          const struct store_change *changes, size_t n, struct saga_error *err);
+                          const struct store_change *change, int32_t lease_ms,
+                          struct store_batch *again, struct saga_error *err);
 
 #endif
