@@ -21,11 +21,12 @@ tests: all $(TEST_PROGRAMS)
 
 $(B)/obj/test/%.o: ALL_CFLAGS += -Wno-missing-field-initializers -DBUILD_DIR='"$(CURDIR)/$(B)"' -DSOURCE_DIR='"$(CURDIR)"'
 
-# From an archive, a test takes what it needs and leaves the main functions of the programs.
+# From an archive, a test takes what it needs and leaves the main functions of the programs. (q: r would take two members
+# of one name for the same.)
 $(B)/test/everything.a: $(LIBSAGA_OBJS) $(LIBSAGA_KAFKA_OBJS) $(SAGACTL_OBJS) $(RELAY_OBJS) $(TEST_SUPPORT_OBJS)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) qcs $@ $^
 
 $(TEST_PROGRAMS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
 	@mkdir -p $(@D)
