@@ -49,7 +49,7 @@ static const char SQL_DERIVED[] =
     "    SELECT topic, part, id, min(pos) AS pos FROM record GROUP BY 1, 2, 3;"
     "CREATE INDEX ON first_record (id); CREATE INDEX ON message (id);"
     "CREATE INDEX ON journal (order_id); CREATE INDEX ON orders (order_id);"
-    "ANALYZE;";
+    "ANALYZE intended, outcome, orders, saga, journal, message, inbox, record, first_record;";
 
 /* What is copied from where; %s is the service's name. */
 static const struct {
