@@ -4,6 +4,8 @@
  */
 #include "base/error.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,23 +19,13 @@ error_clear(struct saga_error *err)
         memset(err, 0, sizeof *err);
 }
 
-/* Cuts a character that the end of the buffer has split, so that the message
- * stays valid UTF-8, and makes one line of it. */
+/* Texts from elsewhere may be in it, and any of them may have been cut: valid
+ * UTF-8 again, and one line. */
 static void
 tidy(char *message)
 {
-    size_t len = strlen(message), start = len;
-
-    while (start > 0 && ((unsigned char)message[start - 1] & 0xC0) == 0x80)
-        start--;
-    if (start > 0 && (unsigned char)message[start - 1] >= 0xC0) {
-        unsigned char lead = (unsigned char)message[start - 1];
-        size_t needed = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-
-        if (len - (start - 1) < needed)
-            message[start - 1] = '\0';
-    }
-    for (len = strlen(message); len > 0 && message[len - 1] == '\n'; len--)
+    utf8_repair(message);
+    for (size_t len = strlen(message); len > 0 && message[len - 1] == '\n'; len--)
         message[len - 1] = '\0';
     for (char *p = message; *p != '\0'; p++)
         if (*p == '\n' || *p == '\r' || *p == '\t')

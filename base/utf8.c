@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether bytes are UTF-8.
+ * Whether bytes are UTF-8, and making them so.
  */
 #include "base/utf8.h"
 
@@ -62,4 +62,37 @@ utf8_trim(char *text)
         at += n;
     text[at] = '\0';
     return text;
+}
+
+/* Whether the text ends inside a character that has begun well. */
+static bool
+cut_off(const uint8_t *p, size_t left)
+{
+    size_t len = *p >= 0xF0 ? 4 : *p >= 0xE0 ? 3 : 2;
+
+    if (*p < 0xC2 || *p > 0xF4 || left >= len)
+        return false;
+    for (size_t i = 1; i < left; i++)
+        if ((p[i] & 0xC0) != 0x80)
+            return false;
+    return true;
+}
+
+void
+utf8_repair(char *text)
+{
+    uint8_t *p = (uint8_t *)text;
+    size_t left = strlen(text), n;
+
+    for (; left > 0; p += n, left -= n) {
+        n = sequence_len(p, left);
+        if (n == 0 && cut_off(p, left)) {
+            *p = '\0';
+            return;
+        }
+        if (n == 0) {
+            *p = '?';
+            n = 1;
+        }
+    }
 }

@@ -128,6 +128,7 @@ note(struct saga_ctx *ctx, int answer, const char *reason)
     if (graver) {
         ctx->answer = answer;
         snprintf(ctx->reason, sizeof ctx->reason, "%s", reason != NULL ? reason : "");
+        utf8_repair(ctx->reason);
         utf8_trim(ctx->reason);
     }
     return answer;

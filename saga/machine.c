@@ -158,6 +158,7 @@ keep_reason(struct move *m, const char *reason)
     struct instance *instance = m->instance;
 
     snprintf(instance->reason, sizeof instance->reason, "%s", reason != NULL ? reason : "");
+    utf8_repair(instance->reason);
     m->out->reason = utf8_trim(instance->reason);
 }
 

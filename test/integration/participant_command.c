@@ -106,6 +106,32 @@ retry_later(struct saga_ctx *ctx, void *arg)
     return saga_retry_after(ctx, 5000, "the warehouse is closed");
 }
 
+static int
+refuse_at_length(struct saga_ctx *ctx, void *arg)
+{
+    return saga_refuse(ctx, arg);
+}
+
+/* A reason that PostgreSQL does not take would be tried again for ever. */
+START_TEST(test_command_refused_with_any_reason_is_answered)
+{
+    char umlauts[2 * SAGA_REASON_MAX + 2] = "x";
+    const char *const reasons[] = { umlauts, "not \xFF UTF-8", "", NULL };
+
+    for (size_t i = 0; i < SAGA_REASON_MAX; i++)
+        strcat(umlauts, "\xC3\xA4");
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        struct script script = { .then = refuse_at_length, .arg = (void *)reasons[i] };
+
+        expect_delivered(a_command(i == 0 ? SAGA_1 : SAGA_2, "scripted", "run", "{}"), &script);
+        ck_assert_str_eq(reply_header(conn, (int)i, "saga-outcome"), "refused");
+        db_exec(conn, "TRUNCATE idempotency.barrier");
+    }
+    ck_assert_int_eq(strlen(reply_header(conn, 0, "saga-reason")), SAGA_REASON_MAX);
+    ck_assert_str_eq(reply_header(conn, 1, "saga-reason"), "not ? UTF-8");
+}
+END_TEST
+
 /* trap: S19 */
 START_TEST(test_command_without_final_answer_leaves_nothing)
 {
@@ -356,6 +382,7 @@ main(void)
         .setup = setup,
         .tests = TESTS(test_command_done_keeps_rows_and_replies_with_values,
                        test_command_refused_undoes_rows_and_replies,
+                       test_command_refused_with_any_reason_is_answered,
                        test_command_without_final_answer_leaves_nothing,
                        test_command_whose_function_ends_the_transaction_is_an_error,
                        test_command_i17_done_then_world_drained_is_answered_done,

@@ -50,9 +50,35 @@ START_TEST(test_utf8_nul_inside_is_refused)
 }
 END_TEST
 
+START_TEST(test_utf8_repair_cuts_at_the_end_and_replaces_elsewhere)
+{
+    static const char *const repairs[][2] = {
+        { "", "" },
+        { "h\xC3\xA9", "h\xC3\xA9" },
+        { "h\xC3", "h" },
+        { "\xF0\x9F\x92", "" },
+        { "\xC3'", "?'" },
+        { "a\xFF\x80z", "a??z" },
+        { "\xED\xA0\x80", "???" },
+        { "\xE2\x82 \xE2\x82\xAC", "?? \xE2\x82\xAC" },
+    };
+
+    for (size_t i = 0; i < sizeof repairs / sizeof *repairs; i++) {
+        char text[16];
+
+        strcpy(text, repairs[i][0]);
+        utf8_repair(text);
+        ck_assert_str_eq(text, repairs[i][1]);
+        ck_assert(utf8_valid(text, strlen(text)));
+    }
+}
+END_TEST
+
 int
 main(void)
 {
-    return run_tests(&(struct tests){
-        .name = "base/utf8", .tests = TESTS(test_utf8_borders, test_utf8_nul_inside_is_refused) });
+    return run_tests(
+        &(struct tests){ .name = "base/utf8",
+                         .tests = TESTS(test_utf8_borders, test_utf8_nul_inside_is_refused,
+                                        test_utf8_repair_cuts_at_the_end_and_replaces_elsewhere) });
 }
