@@ -167,8 +167,11 @@ saga_consumer_free(struct saga_consumer *consumer)
     gate_free(consumer->gate);
     if (consumer->wake_fd >= 0)
         close(consumer->wake_fd);
-    for (size_t i = 0; i < consumer->n_routes; i++)
+    for (size_t i = 0; i < consumer->n_routes; i++) {
         free((char *)consumer->routes[i].topic);
+        if (consumer->routes[i].release != NULL)
+            consumer->routes[i].release(consumer->routes[i].user);
+    }
     free(consumer->routes);
     free((char *)consumer->options.group);
     free(consumer);

@@ -18,6 +18,7 @@
 #include "idempotency/sql.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { BUSY_MS = 50 };
 
@@ -78,8 +79,9 @@ static int
 quarantine(struct saga_consumer *consumer, const struct partition *partition, const char *reason,
            struct saga_error *err)
 {
-    const struct incoming *record = &partition->record;
-    const struct saga_record *public = &record->public;
+    static const struct saga_uuid none;
+    const struct saga_record *public = &partition->record.public;
+    bool has_id = memcmp(&public->id, &none, sizeof none) != 0;
     struct pg_array headers;
     int rc;
 
@@ -88,9 +90,9 @@ quarantine(struct saga_consumer *consumer, const struct partition *partition, co
     if (rc == 0)
         rc = pg_exec(&consumer->pg, SQL_QUARANTINE,
                      PG_ARGS(PG_TEXT(consumer->options.group), PG_TEXT(reason),
-                             PG_UUID(record->flaw == NULL ? &public->id : NULL),
-                             PG_TEXT(public->topic), PG_INT4(public->partition),
-                             PG_INT8(public->offset), PG_BYTEA(public->hash), PG_BYTEA(public->key),
+                             PG_UUID(has_id ? &public->id : NULL), PG_TEXT(public->topic),
+                             PG_INT4(public->partition), PG_INT8(public->offset),
+                             PG_BYTEA(public->hash), PG_BYTEA(public->key),
                              PG_BYTEA(public->payload), PG_ARRAY(&headers)),
                      NULL, err);
     pg_array_clear(&headers);
@@ -186,8 +188,8 @@ handle(struct saga_consumer *consumer, struct partition *partition, int32_t verd
     return rc;
 }
 
-/* One attempt. Returns 0 when it has committed; SAGA_HANDLER_RETRY or a
- * negative code when it has not, or SAGA_EUNKNOWN. */
+/* One attempt. Returns 0 when it has committed; SAGA_HANDLER_RETRY,
+ * ROUTE_QUARANTINE or a negative code when it has not, or SAGA_EUNKNOWN. */
 static int
 transact(struct saga_consumer *consumer, struct partition *partition, int32_t *verdict,
          struct saga_error *err)
@@ -298,6 +300,13 @@ apply(struct saga_consumer *consumer, struct partition *partition)
         return APPLY_WAIT;
     }
     rc = transact(consumer, partition, &verdict, &err);
+    if (rc == ROUTE_QUARANTINE) {
+        /* From here on it is as if it had come with a flaw, whatever happens
+         * to the connection meanwhile. */
+        snprintf(partition->refused, sizeof partition->refused, "%s", err.message);
+        partition->record.flaw = partition->refused;
+        rc = transact(consumer, partition, &verdict, &err);
+    }
     if (rc != 0)
         return judge_failure(consumer, partition, rc, &err);
     partition->committed = partition->message->offset + 1;

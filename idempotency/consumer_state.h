@@ -39,10 +39,11 @@ struct partition {
 
     rd_kafka_message_t *message; /* in hand */
     struct incoming record;
-    int32_t attempt; /* of the handler, from 1 */
-    bool waited;     /* for the one who has marked it busy */
-    bool unknown;    /* a COMMIT of it got no answer */
-    int64_t due_ms;  /* not before */
+    char refused[256]; /* its flaw, where its handler has found one */
+    int32_t attempt;   /* of the handler, from 1 */
+    bool waited;       /* for the one who has marked it busy */
+    bool unknown;      /* a COMMIT of it got no answer */
+    int64_t due_ms;    /* not before */
 };
 
 struct saga_consumer {
