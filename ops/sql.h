@@ -98,15 +98,25 @@
     " WHERE (i.id = $1 OR i.business_key = $2) AND ($3::text IS NULL OR i.definition = $3)"        \
     " ORDER BY i.id LIMIT 2"
 
-#define SQL_INSTANCE                                                                                                                                                           \
-    "SELECT i.id, i.definition, i.business_key, i.state, i.reason, i.request, "                                                                                                \
-    "i.request_reason, " SQL_AT("i.created_at") " AS created_at, " SQL_AT(                                                                                                     \
-        "i.updated_at") " AS updated_at, " SQL_AT("i.due_at") " AS due_at, " SQL_AT("i.deadline_"                                                                              \
-                                                                                    "at") " AS "                                                                               \
-                                                                                          "deadli"                                                                             \
-                                                                                          "ne_at,"                                                                             \
-                                                                                          " " SQL_AT("i.undo_deadline_at") " AS undo_deadline_at, i.overdue, i.alarms, i.data" \
-                                                                                                                           " FROM saga.instance i WHERE i.id = $1"
+#define SQL_INSTANCE                                                                                                                                   \
+    "SELECT i.id, i.definition, i.business_key, i.state, i.reason, i.request, "                                                                        \
+    "i.request_reason, " SQL_AT("i.created_at") " AS created_at, " SQL_AT(                                                                             \
+        "i.updated_at") " AS updated_at, " SQL_AT("i.due_at") " AS due_at, " SQL_AT("i.deadline_"                                                      \
+                                                                                    "at") " AS "                                                       \
+                                                                                          "deadli"                                                     \
+                                                                                          "ne_at,"                                                     \
+                                                                                          " " SQL_AT(                                                  \
+                                                                                              "i."                                                     \
+                                                                                              "un"                                                     \
+                                                                                              "do"                                                     \
+                                                                                              "_d"                                                     \
+                                                                                              "ea"                                                     \
+                                                                                              "dl"                                                     \
+                                                                                              "in"                                                     \
+                                                                                              "e_"                                                     \
+                                                                                              "a"                                                      \
+                                                                                              "t") " AS undo_deadline_at, i.overdue, i.alarms, i.data" \
+                                                                                                   " FROM saga.instance i WHERE i.id = $1"
 
 /* Kind and topic as they were when it was started. */
 #define SQL_STEPS                                                                                  \

@@ -241,8 +241,9 @@ main(void)
         .name = "ops/rights",
         .setup = given_some_rows,
         .teardown = close_connection,
-        .tests = TESTS(
-            test_rights_of_services, test_rights_of_the_relay, test_rights_of_those_who_look,
-            test_rights_of_those_who_look_hold_for_every_table, test_rights_of_a_stranger_are_none),
+        .tests =
+            TESTS(test_rights_of_services, test_rights_of_the_relay, test_rights_of_those_who_look,
+                  test_rights_of_those_who_look_hold_for_every_table,
+                  test_rights_of_the_owner_are_nobody_elses, test_rights_of_a_stranger_are_none),
     });
 }
