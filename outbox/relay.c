@@ -1,1 +1,381 @@
-typedef int x;
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The relay: connects, takes the stream, publishes, and begins anew when a
+ * connection is lost.
+ *
+ * How it reads is in source.c, how it writes in sink.c, what makes a message
+ * count as published in publisher.c; docs/decisions/0001-relay-read.md tells
+ * why.
+ */
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/options.h"
+#include "outbox/lease.h"
+#include "outbox/publisher.h"
+#include "outbox/sql.h"
+
+#include <saga/relay.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    LEASE_MS = 30000,
+    LEASE_SHORTEST_MS = 300,
+    PAGE_ROWS = 10000,
+    PAGE_BYTES = 8 << 20,
+    IDLE_MS = 50,
+    DRAIN_MS = 10000,
+    STATEMENT_MS = 30000,
+    STANDBY_MS = 200, /* between two looks at somebody else's lease */
+    FIRST_RETRY_MS = 50,
+    LONGEST_RETRY_MS = 5000,
+    COMPLAIN_MS = 60000
+};
+
+struct saga_relay {
+    struct publisher publisher;
+    struct saga_log log;
+    struct saga_pair *properties;
+    char *brokers;
+    atomic_bool stop;
+    struct tally tally;
+    int64_t complained_ms;    /* about Kafka */
+    int64_t db_complained_ms; /* about PostgreSQL */
+};
+
+/* --- making and freeing ------------------------------------------------ */
+
+static void
+free_pairs(struct saga_pair *pairs)
+{
+    for (struct saga_pair *pair = pairs; pair != NULL && pair->name != NULL; pair++) {
+        free((char *)(uintptr_t)pair->name);
+        free((char *)(uintptr_t)pair->value);
+    }
+    free(pairs);
+}
+
+/* NULL: out of memory. */
+static struct saga_pair *
+copy_pairs(const struct saga_pair *pairs)
+{
+    struct saga_pair *copy;
+    size_t n = 0;
+
+    while (pairs != NULL && pairs[n].name != NULL)
+        n++;
+    copy = calloc(n + 1, sizeof *copy);
+    for (size_t i = 0; copy != NULL && i < n; i++) {
+        copy[i].name = strdup(pairs[i].name);
+        copy[i].value = strdup(pairs[i].value);
+        if (copy[i].name == NULL || copy[i].value == NULL) {
+            free((char *)(uintptr_t)copy[i].value);
+            copy[i].name = NULL;
+            free_pairs(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+static int
+check_options(const struct saga_relay_options *options, struct saga_error *err)
+{
+    const struct sink_options sink = { .brokers = options->brokers, .properties = options->kafka };
+
+    if (options->brokers == NULL || *options->brokers == '\0')
+        return error_set(err, SAGA_EINVAL, "no brokers; give host:port, ...");
+    if (options->stream != 0)
+        return error_set(err, SAGA_EINVAL, "stream %d: this version has only stream 0",
+                         options->stream);
+    if (options->lease_ms != 0 &&
+        (options->lease_ms < LEASE_SHORTEST_MS || options->lease_ms > LEASE_LONGEST_MS))
+        return error_set(err, SAGA_EINVAL, "lease_ms is %d; it must be from %d to %d",
+                         options->lease_ms, LEASE_SHORTEST_MS, LEASE_LONGEST_MS);
+    if (options->page_rows < 0 || options->page_bytes < 0 || options->idle_ms < 0 ||
+        options->drain_ms < 0)
+        return error_set(err, SAGA_EINVAL,
+                         "page_rows, page_bytes, idle_ms and drain_ms must not "
+                         "be negative");
+    for (const struct saga_pair *pair = options->kafka; pair != NULL && pair->name != NULL; pair++)
+        if (pair->value == NULL)
+            return error_set(err, SAGA_EINVAL, "the property %s has no value", pair->name);
+    return sink_check(&sink, err);
+}
+
+static int
+check_conninfo(const char *conninfo, struct saga_error *err)
+{
+    char *why = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo != NULL ? conninfo : "", &why);
+    int rc = 0;
+
+    if (options == NULL)
+        rc = error_set(err, SAGA_EINVAL, "conninfo: %s", why != NULL ? why : "out of memory");
+    PQconninfoFree(options);
+    PQfreemem(why);
+    return rc;
+}
+
+static int
+set_up(struct saga_relay *relay, const struct saga_relay_options *options, struct saga_error *err)
+{
+    struct publisher *p = &relay->publisher;
+    int rc;
+
+    relay->log = options->log;
+    relay->brokers = strdup(options->brokers);
+    relay->properties = copy_pairs(options->kafka);
+    if (relay->brokers == NULL || relay->properties == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    p->sink_options = (struct sink_options){ .brokers = relay->brokers,
+                                             .properties = relay->properties,
+                                             .log = &relay->log,
+                                             .complained_ms = &relay->complained_ms };
+    p->idle_ms = (int32_t)option_or(options->idle_ms, IDLE_MS);
+    p->drain_ms = (int32_t)option_or(options->drain_ms, DRAIN_MS);
+    p->stop = &relay->stop;
+    p->tally = &relay->tally;
+    p->end = &p->first;
+    p->cursor.stream = options->stream;
+    p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);
+    p->source.pg = &p->reader;
+    p->source.page_rows = (int32_t)option_or(options->page_rows, PAGE_ROWS);
+    p->source.page_bytes = (int32_t)option_or(options->page_bytes, PAGE_BYTES);
+    rc = saga_uuid_make(&p->cursor.owner, err);
+    if (rc == 0)
+        rc = pg_init(&p->reader, options->conninfo, "outbox-relay", STATEMENT_MS, &relay->log, err);
+    if (rc == 0)
+        rc = pg_init(&p->writer, options->conninfo, "outbox-relay cursor", STATEMENT_MS,
+                     &relay->log, err);
+    return rc;
+}
+
+int
+saga_relay_new(struct saga_relay **relay, const struct saga_relay_options *options,
+               struct saga_error *err)
+{
+    struct saga_relay_options read;
+    struct saga_relay *made;
+    int rc;
+
+    error_clear(err);
+    if (relay == NULL)
+        return error_set(err, SAGA_EINVAL, "`relay` is NULL");
+    rc = options_read(&read, sizeof read, options, err);
+    if (rc == 0)
+        rc = check_options(&read, err);
+    if (rc == 0)
+        rc = check_conninfo(read.conninfo, err);
+    if (rc != 0)
+        return rc;
+    made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    rc = set_up(made, &read, err);
+    if (rc != 0) {
+        saga_relay_free(made);
+        return rc;
+    }
+    *relay = made;
+    return 0;
+}
+
+void
+saga_relay_free(struct saga_relay *relay)
+{
+    if (relay == NULL)
+        return;
+    publisher_forget(&relay->publisher);
+    window_clear(&relay->publisher.window);
+    cursor_clear(&relay->publisher.cursor);
+    pg_clear(&relay->publisher.reader);
+    pg_clear(&relay->publisher.writer);
+    free_pairs(relay->properties);
+    free(relay->brokers);
+    free(relay);
+}
+
+void
+saga_relay_stop(struct saga_relay *relay)
+{
+    atomic_store(&relay->stop, true);
+}
+
+/* --- one session ------------------------------------------------------- */
+
+static void
+nap(const struct saga_relay *relay, int64_t ms)
+{
+    int64_t until = clock_mono_ms() + ms, left;
+
+    while (!atomic_load(&relay->stop) && (left = clock_left_ms(until)) > 0) {
+        struct timespec time = { .tv_nsec = (left < 20 ? left : 20) * 1000000 };
+
+        nanosleep(&time, NULL);
+    }
+}
+
+static int
+connect_both(struct publisher *p, struct saga_error *err)
+{
+    int rc = pg_connect(&p->writer, err);
+
+    if (rc == 0)
+        rc = pg_connect(&p->reader, err);
+    if (rc == 0)
+        rc = pg_exec(&p->reader, SQL_READER_SETTINGS, PG_NO_ARGS, NULL, err);
+    return rc;
+}
+
+/*
+ * Takes the stream, waiting while somebody else has it. With `once`, waits only
+ * for a lease to end: one that is renewed meanwhile has an owner who is alive.
+ */
+static int
+take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error *err)
+{
+    struct publisher *p = &relay->publisher;
+    int64_t first_end_ms = 0;
+    struct lease lease;
+    int rc;
+
+    while ((rc = lease_take(&p->cursor, &lease, taken, &p->writer, err)) == 0 && !*taken) {
+        int64_t end_ms = clock_mono_ms() + lease.left_ms;
+
+        if (first_end_ms == 0) {
+            first_end_ms = end_ms;
+            log_event(&relay->log, SAGA_LOG_INFO, "another relay owns the stream; waiting",
+                      LOG_INT("stream", p->cursor.stream), LOG_INT("epoch", lease.epoch),
+                      LOG_INT("lease_left_ms", lease.left_ms));
+        }
+        if (once && end_ms > first_end_ms + STANDBY_MS)
+            return error_set(err, SAGA_ESTATE,
+                             "another relay owns stream %d and is alive; it publishes what there "
+                             "is",
+                             p->cursor.stream);
+        if (atomic_load(&relay->stop))
+            return 0;
+        nap(relay, lease.left_ms < STANDBY_MS ? lease.left_ms + 1 : STANDBY_MS);
+    }
+    if (rc == 0)
+        atomic_fetch_add(&relay->tally.acquired, 1);
+    return rc;
+}
+
+static int
+session(struct saga_relay *relay, bool once, struct saga_error *err)
+{
+    struct publisher *p = &relay->publisher;
+    bool taken;
+    int rc = take_stream(relay, once, &taken, err);
+
+    if (rc != 0 || !taken)
+        return rc;
+    rc = publisher_run(p, once, err);
+    if (rc == 0)
+        rc = cursor_release(&p->cursor, &p->writer, err);
+    return rc;
+}
+
+/* Whether a new connection may mend it. */
+static bool
+worth_retrying(const struct saga_error *error)
+{
+    if (error->code != SAGA_EDB && error->code != SAGA_EUNKNOWN && error->code != SAGA_ETIMEOUT)
+        return false;
+    return (error->flags & (SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL | SAGA_ERR_UNKNOWN)) != 0;
+}
+
+/* Everything in memory is forgotten: PostgreSQL may have crashed and be behind
+ * what we remember. */
+static void
+lost(struct saga_relay *relay, const struct saga_error *error)
+{
+    struct publisher *p = &relay->publisher;
+    int64_t now = clock_mono_ms();
+
+    publisher_forget(p);
+    pg_disconnect(&p->reader);
+    pg_disconnect(&p->writer);
+    atomic_fetch_add(&relay->tally.lost, 1);
+    if (relay->db_complained_ms != 0 && now - relay->db_complained_ms < COMPLAIN_MS)
+        return;
+    relay->db_complained_ms = now;
+    log_error(&relay->log, SAGA_LOG_WARNING, "trouble with PostgreSQL; connecting again", error);
+}
+
+static int
+run(struct saga_relay *relay, bool once, struct saga_error *error)
+{
+    struct publisher *p = &relay->publisher;
+    int32_t attempt = 0;
+
+    while (!atomic_load(&relay->stop)) {
+        int rc = connect_both(p, error);
+
+        if (rc != 0 && once)
+            return rc;
+        if (rc == 0) {
+            int64_t acquired = atomic_load(&relay->tally.acquired);
+
+            rc = session(relay, once, error);
+            if (rc == 0 || !worth_retrying(error))
+                return rc;
+            if (atomic_load(&relay->tally.acquired) != acquired)
+                attempt = 0;
+        } else if (!worth_retrying(error)) {
+            return rc;
+        }
+        lost(relay, error);
+        nap(relay, backoff_ms(FIRST_RETRY_MS, LONGEST_RETRY_MS, ++attempt, backoff_random()));
+    }
+    return 0;
+}
+
+int
+saga_relay_run(struct saga_relay *relay, int mode, struct saga_error *err)
+{
+    struct saga_error error = { 0 };
+    int rc;
+
+    error_clear(err);
+    if (relay == NULL || (mode != SAGA_RELAY_UNTIL_STOP && mode != SAGA_RELAY_ONCE))
+        return error_set(err, SAGA_EINVAL, "no relay, or an unknown mode");
+    rc = run(relay, mode == SAGA_RELAY_ONCE, &error);
+    publisher_forget(&relay->publisher);
+    pg_disconnect(&relay->publisher.reader);
+    pg_disconnect(&relay->publisher.writer);
+    if (err != NULL && rc != 0)
+        *err = error;
+    return rc;
+}
+
+/* --- counters ---------------------------------------------------------- */
+
+int
+saga_relay_count(const struct saga_relay *relay, struct saga_relay_counters *counters,
+                 struct saga_error *err)
+{
+    const struct tally *tally = &relay->tally;
+    struct saga_relay_counters now = { .size = counters->size };
+
+    error_clear(err);
+    if (counters->size < sizeof counters->size || counters->size > sizeof now)
+        return error_set(err, SAGA_EINVAL, "counters of %u bytes: use SAGA_RELAY_COUNTERS",
+                         counters->size);
+    now.published = atomic_load(&tally->published);
+    now.pairs = atomic_load(&tally->pairs);
+    now.polls = atomic_load(&tally->polls);
+    now.cursor_writes = atomic_load(&tally->cursor_writes);
+    now.forced_flushes = atomic_load(&tally->forced_flushes);
+    now.acquired = atomic_load(&tally->acquired);
+    now.lost = atomic_load(&tally->lost);
+    now.refused = atomic_load(&tally->refused);
+    now.producers = atomic_load(&tally->producers);
+    memcpy(counters, &now, counters->size);
+    return 0;
+}

@@ -28,4 +28,154 @@
  * callers in pipeline mode, where only the server knows. */
 #define SQL_MESSAGES_INSERT_CHECKED "CALL outbox.enqueue_all($1, $2, $3, $4, $5)"
 
+/* --- owning the stream ------------------------------------------------- */
+
+/*
+ * What must hold for the session that looks for messages: its statements have
+ * one good plan each, and costs that are guessed from parameters must not lead
+ * to another.
+ */
+#define SQL_READER_SETTINGS                                                                        \
+    "SELECT pg_catalog.set_config(name, 'off', false)"                                             \
+    "  FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('jit')) AS setting (name)"
+
+/*
+ * Where we are. The highest xid in the table is read before the stream is taken
+ * and so before that transaction gets its own: a row can only have a later one
+ * if the table comes from somewhere else.
+ */
+#define SQL_PLACE                                                                                  \
+    "SELECT pg_catalog.pg_is_in_recovery(),"                                                       \
+    "       (SELECT system_identifier FROM pg_catalog.pg_control_system()),"                       \
+    "       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN"                                     \
+    "           ('x' || pg_catalog.left(pg_catalog.pg_walfile_name("                               \
+    "               pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::integer END,"           \
+    "       (SELECT max(xid) FROM outbox.message)"
+
+/*
+ * Who owns the stream. An owner's session holds an advisory lock for its epoch:
+ * if that can be had, the session is gone, and nobody needs to wait for the
+ * lease. (One that hangs keeps its session, and is waited for.)
+ */
+#define SQL_LOCK_CLASS "1935763297" /* "saga" in ASCII */
+#define SQL_LEASE_COLUMNS                                                                          \
+    "SELECT owner, epoch, lease_until > pg_catalog.clock_timestamp(),"                             \
+    "       (1000 * extract(epoch FROM CASE WHEN lease_until > '-infinity'"                        \
+    "           THEN lease_until - pg_catalog.clock_timestamp() END))::bigint,"                    \
+    "       pg_catalog.pg_try_advisory_xact_lock(" SQL_LOCK_CLASS " + stream,"                     \
+    "                                            (epoch & 2147483647)::integer),"                  \
+    "       system_identifier, timeline,"                                                          \
+    "       prev::text, floor_seq, floor_xid, cur::text, cur_floor_seq, cur_floor_xid, last_seq"   \
+    "  FROM outbox.stream WHERE stream = $1"
+
+#define SQL_LEASE_LOOK SQL_LEASE_COLUMNS
+#define SQL_LEASE_LOCK SQL_LEASE_COLUMNS " FOR UPDATE"
+
+/* The transaction's own xid is later than any that is in use. */
+#define SQL_LEASE_TAKE                                                                             \
+    "UPDATE outbox.stream"                                                                         \
+    "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
+    "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
+    " WHERE stream = $1"                                                                           \
+    " RETURNING epoch, pg_catalog.pg_current_xact_id(),"                                           \
+    "           pg_catalog.pg_try_advisory_lock(" SQL_LOCK_CLASS " + stream,"                      \
+    "                                       (epoch & 2147483647)::integer)"
+
+/* --- moving the cursor ------------------------------------------------- */
+
+/*
+ * Every write of the cursor: the fence is owner, epoch and the position that
+ * this relay wrote last, the lease is renewed, and $8 decides whether the commit
+ * waits for the disk. A position that a crash takes back only means duplicates.
+ */
+#define SQL_CURSOR_UPDATE                                                                          \
+    "UPDATE outbox.stream"                                                                         \
+    "   SET lease_until = pg_catalog.clock_timestamp() + $7 * interval '1 millisecond'"
+#define SQL_CURSOR_FENCE                                                                           \
+    " WHERE stream = $1 AND owner = $2 AND epoch = $3 AND prev::text = $4"                         \
+    "   AND cur::text IS NOT DISTINCT FROM $5 AND last_seq = $6"                                   \
+    "   AND pg_catalog.set_config('synchronous_commit', $8, true) IS NOT NULL"
+
+/* The floor: the sequence was read before, and now this transaction gets its
+ * xid. Whoever has a later xid draws a later seq. */
+#define SQL_CURSOR_BEGIN                                                                           \
+    SQL_CURSOR_UPDATE ", cur = $9::pg_catalog.pg_snapshot, last_seq = 0, cur_floor_seq = $10,"     \
+                      " cur_floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE          \
+                      " RETURNING cur_floor_xid"
+#define SQL_CURSOR_ADVANCE SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE
+#define SQL_CURSOR_FINISH                                                                          \
+    SQL_CURSOR_UPDATE ", prev = cur, floor_seq = cur_floor_seq, floor_xid = cur_floor_xid,"        \
+                      " cur = NULL, cur_floor_seq = NULL, cur_floor_xid = NULL,"                   \
+                      " last_seq = 0" SQL_CURSOR_FENCE
+#define SQL_CURSOR_SKIP                                                                            \
+    SQL_CURSOR_UPDATE ", prev = $9::pg_catalog.pg_snapshot, floor_seq = $10,"                      \
+                      " floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE              \
+                      " RETURNING floor_xid"
+#define SQL_CURSOR_RENEW SQL_CURSOR_UPDATE SQL_CURSOR_FENCE
+#define SQL_CURSOR_RELEASE                                                                         \
+    "UPDATE outbox.stream"                                                                         \
+    "   SET owner = NULL, lease_until = '-infinity'" SQL_CURSOR_FENCE                              \
+    "   AND $7::bigint IS NOT NULL"
+
+/* --- reading ----------------------------------------------------------- */
+
+/*
+ * Whether there is something new. In this order: the snapshot is the statement's
+ * own; then where the sequence stands (one that was never used says 1 and not
+ * called); then the end of the WAL, behind the commits of all that the snapshot
+ * shows, and whether it is on disk up to there.
+ */
+#define SQL_LOOK                                                                                   \
+    "SELECT pg_catalog.pg_current_snapshot()::text,"                                               \
+    "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END"                   \
+    "          FROM outbox.message_seq_seq),"                                                      \
+    "       pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()"
+
+/*
+ * A page: `inner` in the order of seq, at most $1 rows, cut before the row that
+ * goes beyond $2 bytes. Sizes are known without fetching what is stored apart.
+ */
+#define SQL_PAGE(inner)                                                                            \
+    "SELECT seq, message_id, topic, key, headers, payload, bytes"                                  \
+    "  FROM (SELECT rows.*, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes"       \
+    "          FROM (" inner ") AS rows) AS page"                                                  \
+    " WHERE bytes - size < $2 ORDER BY seq"
+#define SQL_PAGE_COLUMNS                                                                           \
+    "m.seq, m.message_id, m.topic, m.key, m.headers, m.payload,"                                   \
+    " 200 + pg_catalog.pg_column_size(m.headers)"                                                  \
+    "     + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"
+
+/* Rows of transactions that prev saw running and that have ended since. The
+ * index on (xid, seq) gives those of each in order. */
+#define SQL_PAGE_LATE                                                                              \
+    SQL_PAGE("SELECT late.* FROM pg_catalog.unnest($3::text[]) AS ended (xid),"                    \
+             " LATERAL (SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                         \
+             "           WHERE m.xid = ended.xid::xid8 AND m.seq > $4 AND m.seq <= $5"             \
+             "           ORDER BY m.seq LIMIT $1) AS late"                                         \
+             " ORDER BY late.seq LIMIT $1")
+
+/*
+ * Rows below the floor of transactions that began between prev and the floor.
+ * A statement of its own, and seq hidden in an expression: the way in is the
+ * index on xid, never a walk along seq from the beginning of the table.
+ */
+#define SQL_PAGE_EDGE                                                                              \
+    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
+             " WHERE m.xid >= $3::text::xid8 AND m.xid <= $4::text::xid8"                          \
+             "   AND m.seq + 0 > $5 AND m.seq + 0 <= $6"                                           \
+             "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
+             "           (SELECT $7::pg_catalog.pg_snapshot))"                                     \
+             " ORDER BY m.seq LIMIT $1")
+
+/* Rows above the floor. The snapshots are in subqueries so that they are read
+ * from their texts once, whatever the plan. */
+#define SQL_PAGE_NEW                                                                               \
+    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
+             " WHERE m.seq > $3"                                                                   \
+             "   AND NOT pg_catalog.pg_visible_in_snapshot(m.xid,"                                 \
+             "               (SELECT $4::pg_catalog.pg_snapshot))"                                 \
+             "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
+             "           (SELECT $5::pg_catalog.pg_snapshot))"                                     \
+             " ORDER BY m.seq LIMIT $1")
+
 #endif

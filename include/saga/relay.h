@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The relay: publishes to Kafka what transactions have written to the outbox.
+ * The program outbox-relay is this and little more.
+ *
+ * Every message whose transaction committed is published at least once, and
+ * none whose transaction did not. Of messages that share topic and key, first
+ * occurrences are in the order in which they were enqueued, if the writers
+ * hold a common row lock from before they enqueue until they commit. After a
+ * crash or a takeover older messages may come again: consumers tell by the
+ * header message-id.
+ */
+#ifndef SAGA_RELAY_H
+#define SAGA_RELAY_H
+
+#include <saga/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct saga_relay;
+
+/* Zero in any member but `size` means the default. Everything is copied. */
+struct saga_relay_options {
+    uint32_t size;
+    int32_t stream;                /* 0 is the only one in this version */
+    const char *conninfo;          /* of libpq; default: the PG* variables */
+    const char *brokers;           /* host:port,...; required */
+    const struct saga_pair *kafka; /* more properties of librdkafka's producer */
+    int32_t lease_ms;              /* 30000; others wait so long for a relay that hangs;
+                                    * at most 300000 */
+    int32_t page_rows;             /* 10000; messages read at a time */
+    int32_t page_bytes;            /* 8388608; about three pages are kept in memory */
+    int32_t idle_ms;               /* 50; longest pause between two looks at the outbox */
+    int32_t drain_ms;              /* 10000; how long stopping waits for the brokers */
+    int32_t reserved;
+    struct saga_log log;
+};
+/* clang-format off */
+#define SAGA_RELAY_OPTIONS .size = sizeof(struct saga_relay_options)
+/* clang-format on */
+
+/*
+ * Makes a relay. Connects to nothing yet. These properties of librdkafka
+ * belong to the relay and are refused in `kafka`: acks, enable.idempotence,
+ * enable.gapless.guarantee, message.timeout.ms, partitioner, transactional.id,
+ * delivery.report.only.error, and their other names.
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL  an option is wrong; the message says which
+ *   SAGA_ENOMEM
+ */
+SAGA_API SAGA_MUSTCHECK int saga_relay_new(struct saga_relay **relay,
+                                           const struct saga_relay_options *options,
+                                           struct saga_error *err);
+
+enum {
+    SAGA_RELAY_UNTIL_STOP = 0, /* until saga_relay_stop() */
+    SAGA_RELAY_ONCE = 1        /* what was committed when it started, then return */
+};
+
+/*
+ * Publishes, on the caller's thread, with two connections of its own to
+ * PostgreSQL and one producer of librdkafka (which has threads). Only one relay
+ * at a time owns the outbox of a database; others wait and take over when the
+ * owner is gone or its lease has ended.
+ *
+ * Lost connections are made anew, for ever. While Kafka cannot be reached, or
+ * refuses a message, it is tried again and logged once a minute; nothing is
+ * skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is an
+ * error, and so is a rival that renews its lease.
+ *
+ * On stop, waits up to drain_ms for what the brokers have not answered yet,
+ * stores the cursor and gives the stream free.
+ *
+ * Returns 0, or
+ *   SAGA_EDB       PostgreSQL refused, in a way that trying again will not mend
+ *   SAGA_ESCHEMA   the outbox's schema is missing: run `sagactl migrate up`
+ *   SAGA_ESTATE    (SAGA_RELAY_ONCE) another relay owns the stream and is alive
+ *   SAGA_EFENCED   another relay has taken the stream over meanwhile
+ *   SAGA_EMISMATCH the database is not the one that the cursor was made in (a
+ *                  restored dump, a replicated table); nothing was published
+ *   SAGA_EINVAL    librdkafka does not accept a property; the message says which
+ *   SAGA_ENOMEM
+ */
+SAGA_API SAGA_MUSTCHECK int saga_relay_run(struct saga_relay *relay, int mode,
+                                           struct saga_error *err);
+
+/* Makes saga_relay_run() return soon. Any thread, and signal handlers. */
+SAGA_API void saga_relay_stop(struct saga_relay *relay);
+
+/* What happened since saga_relay_new(). */
+struct saga_relay_counters {
+    uint32_t size;
+    uint32_t reserved0;
+    int64_t published;      /* acknowledged by Kafka, in the cursor's order */
+    int64_t pairs;          /* times that new messages were found */
+    int64_t polls;          /* times that was looked for them */
+    int64_t cursor_writes;  /* transactions on the cursor's row */
+    int64_t forced_flushes; /* of them, that had to wait for the disk */
+    int64_t acquired;       /* times that the stream was taken over */
+    int64_t lost;           /* connections to PostgreSQL that broke */
+    int64_t refused;        /* messages that Kafka refused; each is tried again */
+    int64_t producers;      /* producers that were made */
+    int64_t reserved[7];
+};
+/* clang-format off */
+#define SAGA_RELAY_COUNTERS .size = sizeof(struct saga_relay_counters)
+/* clang-format on */
+
+/*
+ * Copies the counters. Any thread, also while the relay runs.
+ *
+ * Returns 0, or SAGA_EINVAL if `counters->size` is not set.
+ */
+SAGA_API SAGA_MUSTCHECK int saga_relay_count(const struct saga_relay *relay,
+                                             struct saga_relay_counters *counters,
+                                             struct saga_error *err);
+
+/* Frees it; must not be running. NULL is allowed. */
+SAGA_API void saga_relay_free(struct saga_relay *relay);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

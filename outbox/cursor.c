@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The statements that move the stream's cursor.
+ */
+#include "outbox/cursor.h"
+
+#include "base/clock.h"
+#include "base/crash.h"
+#include "outbox/sql.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FENCE_ARGS = 8, ARGS_MAX = FENCE_ARGS + 2 };
+
+void
+cursor_clear(struct cursor *cursor)
+{
+    free(cursor->prev);
+    free(cursor->cur);
+    cursor->prev = cursor->cur = NULL;
+}
+
+int
+cursor_read(struct cursor *cursor, const struct pg_rows *rows, int column, struct saga_error *err)
+{
+    const char *cur = pg_text(rows, 0, column + 3);
+
+    cursor_clear(cursor);
+    cursor->prev = strdup(pg_text(rows, 0, column));
+    cursor->cur = cur != NULL ? strdup(cur) : NULL;
+    cursor->floor_seq = pg_int(rows, 0, column + 1);
+    cursor->floor_xid = (uint64_t)pg_int(rows, 0, column + 2);
+    cursor->cur_floor_seq = pg_int(rows, 0, column + 4);
+    cursor->cur_floor_xid = (uint64_t)pg_int(rows, 0, column + 5);
+    cursor->last_seq = pg_int(rows, 0, column + 6);
+    if (cursor->prev == NULL || (cur != NULL && cursor->cur == NULL))
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    return 0;
+}
+
+/* Runs `sql`, whose first parameters are the fence and whose next are `more`. */
+static int
+write_row(struct cursor *cursor, struct pg *pg, const char *sql, bool durable,
+          const struct pg_arg *more, int n_more, struct pg_rows *rows, struct saga_error *err)
+{
+    struct pg_arg args[ARGS_MAX] = {
+        PG_INT4(cursor->stream),   PG_UUID(&cursor->owner),
+        PG_INT8(cursor->epoch),    PG_TEXT(cursor->prev),
+        PG_TEXT(cursor->cur),      PG_INT8(cursor->last_seq),
+        PG_INT8(cursor->lease_ms), PG_TEXT(durable ? "on" : "off"),
+    };
+    int64_t before = clock_mono_ms();
+    int rc;
+
+    for (int i = 0; i < n_more; i++)
+        args[FENCE_ARGS + i] = more[i];
+    rc = pg_exec(pg, sql, args, FENCE_ARGS + n_more, rows, err);
+    if (rc != 0)
+        return rc;
+
+    /* No row: another relay took the stream over while we were publishing.
+     * What we sent is a duplicate now, which consumers tolerate; writing our
+     * older cursor over the new owner's would lose messages, so stop. */
+    if (rows->affected == 0)
+        return error_set(err, SAGA_EFENCED, "stream %d has a new owner; this relay stops",
+                         cursor->stream);
+    cursor->renewed_ms = before;
+    cursor->writes++;
+    return 0;
+}
+
+/* Makes `text` the value of `*place`. */
+static int
+replace(char **place, const char *text, struct saga_error *err)
+{
+    char *copy = strdup(text);
+
+    if (copy == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    free(*place);
+    *place = copy;
+    return 0;
+}
+
+int
+cursor_begin(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq, bool durable,
+             struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc;
+
+    CRASH_POINT("relay.before_begin");
+    rc = write_row(cursor, pg, SQL_CURSOR_BEGIN, durable, PG_ARGS(PG_TEXT(cur), PG_INT8(seq)),
+                   &rows, err);
+    if (rc == 0)
+        rc = replace(&cursor->cur, cur, err);
+    if (rc == 0) {
+        cursor->cur_floor_seq = seq;
+        cursor->cur_floor_xid = (uint64_t)pg_int(&rows, 0, 0);
+        cursor->last_seq = 0;
+    }
+    pg_rows_clear(&rows);
+    CRASH_POINT("relay.after_begin");
+    return rc;
+}
+
+int
+cursor_advance(struct cursor *cursor, struct pg *pg, int64_t seq, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc;
+
+    CRASH_POINT("relay.before_advance");
+    rc = write_row(cursor, pg, SQL_CURSOR_ADVANCE, false, PG_ARGS(PG_INT8(seq)), &rows, err);
+    if (rc == 0)
+        cursor->last_seq = seq;
+    pg_rows_clear(&rows);
+    CRASH_POINT("relay.after_advance");
+    return rc;
+}
+
+int
+cursor_finish(struct cursor *cursor, struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc;
+
+    CRASH_POINT("relay.before_finish");
+    rc = write_row(cursor, pg, SQL_CURSOR_FINISH, false, PG_NO_ARGS, &rows, err);
+    if (rc == 0) {
+        free(cursor->prev);
+        cursor->prev = cursor->cur;
+        cursor->cur = NULL;
+        cursor->floor_seq = cursor->cur_floor_seq;
+        cursor->floor_xid = cursor->cur_floor_xid;
+        cursor->last_seq = 0;
+    }
+    pg_rows_clear(&rows);
+    CRASH_POINT("relay.after_finish");
+    return rc;
+}
+
+int
+cursor_skip(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq,
+            struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = write_row(cursor, pg, SQL_CURSOR_SKIP, false, PG_ARGS(PG_TEXT(cur), PG_INT8(seq)),
+                       &rows, err);
+
+    if (rc == 0)
+        rc = replace(&cursor->prev, cur, err);
+    if (rc == 0) {
+        cursor->floor_seq = seq;
+        cursor->floor_xid = (uint64_t)pg_int(&rows, 0, 0);
+    }
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+int
+cursor_renew(struct cursor *cursor, struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = write_row(cursor, pg, SQL_CURSOR_RENEW, false, PG_NO_ARGS, &rows, err);
+
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+int
+cursor_release(struct cursor *cursor, struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc;
+
+    CRASH_POINT("relay.before_release");
+    rc = write_row(cursor, pg, SQL_CURSOR_RELEASE, false, PG_NO_ARGS, &rows, err);
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+bool
+cursor_renewal_due(const struct cursor *cursor)
+{
+    return clock_mono_ms() - cursor->renewed_ms >= cursor->lease_ms / 3;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stream's row in outbox.stream: how far it is published, and who does it.
+ *
+ * Owns the statements that write the row. Each compares owner, epoch and the
+ * position that this relay wrote last; if no row matches, somebody else has
+ * taken over and the answer is SAGA_EFENCED. Each also renews the lease.
+ * Decides nothing about what to publish.
+ */
+#ifndef OUTBOX_CURSOR_H
+#define OUTBOX_CURSOR_H
+
+#include "base/pg.h"
+
+struct cursor {
+    int32_t stream;
+    struct saga_uuid owner;
+    int64_t epoch;
+    int64_t lease_ms;
+
+    char *prev; /* everything that it shows is published */
+    char *cur;  /* NULL, or: what it shows and prev does not is being published */
+    int64_t floor_seq, cur_floor_seq;
+    uint64_t floor_xid, cur_floor_xid;
+    int64_t last_seq; /* of the pair (prev, cur), up to here is acknowledged */
+
+    int64_t renewed_ms; /* clock_mono_ms() before the last write */
+    int64_t writes;
+};
+
+void cursor_clear(struct cursor *cursor);
+
+/* Reads the position from the columns prev, floor_seq, floor_xid, cur,
+ * cur_floor_seq, cur_floor_xid, last_seq that begin at `column`. */
+int cursor_read(struct cursor *cursor, const struct pg_rows *rows, int column,
+                struct saga_error *err);
+
+/* Stores `cur` before the first row of the pair is published. `seq` is where
+ * the sequence stood when or after `cur` was taken. With `durable` the commit
+ * waits for the disk, and so makes durable whatever `cur` shows. */
+int cursor_begin(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq, bool durable,
+                 struct saga_error *err);
+
+/* Everything of the pair up to `seq` is acknowledged. */
+int cursor_advance(struct cursor *cursor, struct pg *pg, int64_t seq, struct saga_error *err);
+
+/* Everything of the pair is acknowledged: cur becomes prev. */
+int cursor_finish(struct cursor *cursor, struct pg *pg, struct saga_error *err);
+
+/* A pair that turned out to be empty: `cur` becomes prev at once. */
+int cursor_skip(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq,
+                struct saga_error *err);
+
+int cursor_renew(struct cursor *cursor, struct pg *pg, struct saga_error *err);
+
+/* Gives the stream free for others. */
+int cursor_release(struct cursor *cursor, struct pg *pg, struct saga_error *err);
+
+/* Whether a third of the lease is over, so that it should be renewed. */
+bool cursor_renewal_due(const struct cursor *cursor);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking the stream.
+ */
+#include "outbox/lease.h"
+
+#include "base/clock.h"
+#include "base/crash.h"
+#include "outbox/snapshot.h"
+#include "outbox/sql.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+bool
+lease_free(const struct lease *lease)
+{
+    if (!lease->owned || lease->ours || lease->abandoned || !lease->running)
+        return true;
+    /* No relay asks for so much: the database's clock was set back. */
+    return lease->left_ms > LEASE_LONGEST_MS;
+}
+
+int
+place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid,
+            struct saga_error *err)
+{
+    if (stored->system_identifier != 0 && stored->system_identifier != here->system_identifier)
+        return error_set(err, SAGA_EMISMATCH,
+                         "this outbox is a copy: its cursor was made in the cluster with system "
+                         "identifier %" PRIu64 " and this is %" PRIu64 ", where transaction ids "
+                         "mean something else; connect to the original, or migrate the outbox "
+                         "down and up and enqueue again what was not published",
+                         (uint64_t)stored->system_identifier, (uint64_t)here->system_identifier);
+    if (here->newest_xid > fresh_xid)
+        return error_set(err, SAGA_EMISMATCH,
+                         "the outbox has transaction id %" PRIu64 ", but this cluster has only "
+                         "come to %" PRIu64 ": it was restored from a dump or copied here; "
+                         "connect to the original, or migrate the outbox down and up and enqueue "
+                         "again what was not published",
+                         here->newest_xid, fresh_xid);
+    return 0;
+}
+
+/* --- what the database says -------------------------------------------- */
+
+static int
+read_place(struct place *here, struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = pg_exec(pg, SQL_PLACE, PG_NO_ARGS, &rows, err);
+
+    if (rc == 0 && pg_bool(&rows, 0, 0)) {
+        error_set(err, SAGA_EDB, "this PostgreSQL is a standby; the relay needs the primary");
+        rc = error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE);
+    }
+    if (rc == 0) {
+        here->system_identifier = pg_int(&rows, 0, 1);
+        here->timeline = pg_int(&rows, 0, 2);
+        here->newest_xid = (uint64_t)pg_int(&rows, 0, 3);
+    }
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+/* The columns of SQL_LEASE_COLUMNS. */
+enum {
+    COL_OWNER,
+    COL_EPOCH,
+    COL_RUNNING,
+    COL_LEFT_MS,
+    COL_ABANDONED,
+    COL_SYSTEM,
+    COL_TIMELINE,
+    COL_CURSOR
+};
+
+static int
+read_lease(struct lease *lease, struct place *stored, struct cursor *cursor, const char *sql,
+           struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    struct saga_uuid owner;
+    int rc = pg_exec(pg, sql, PG_ARGS(PG_INT4(cursor->stream)), &rows, err);
+
+    if (rc != 0)
+        return rc;
+    if (rows.n == 0) {
+        rc = error_set(err, SAGA_ESCHEMA, "outbox.stream has no stream %d", cursor->stream);
+        goto out;
+    }
+    owner = pg_uuid(&rows, 0, COL_OWNER);
+    lease->owned = !pg_is_null(&rows, 0, COL_OWNER);
+    lease->ours = lease->owned && memcmp(&owner, &cursor->owner, sizeof owner) == 0;
+    lease->epoch = pg_int(&rows, 0, COL_EPOCH);
+    lease->running = pg_bool(&rows, 0, COL_RUNNING);
+    lease->left_ms = pg_int(&rows, 0, COL_LEFT_MS);
+    lease->abandoned = pg_bool(&rows, 0, COL_ABANDONED);
+    stored->system_identifier = pg_int(&rows, 0, COL_SYSTEM);
+    stored->timeline = pg_int(&rows, 0, COL_TIMELINE);
+    rc = cursor_read(cursor, &rows, COL_CURSOR, err);
+out:
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+/* --- taking ------------------------------------------------------------ */
+
+/* The latest xid that the cursor has seen. */
+static uint64_t
+newest_of_cursor(const struct cursor *cursor)
+{
+    const char *texts[] = { cursor->prev, cursor->cur };
+    uint64_t newest =
+        cursor->floor_xid > cursor->cur_floor_xid ? cursor->floor_xid : cursor->cur_floor_xid;
+
+    for (int i = 0; i < 2; i++) {
+        struct snapshot snapshot = { 0 };
+
+        if (texts[i] != NULL && snapshot_parse(&snapshot, texts[i]) && snapshot.xmax > newest)
+            newest = snapshot.xmax;
+        snapshot_clear(&snapshot);
+    }
+    return newest;
+}
+
+static int
+write_owner(struct cursor *cursor, const struct place *stored, struct place *here, struct pg *pg,
+            struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    uint64_t newest = newest_of_cursor(cursor);
+    int rc =
+        pg_exec(pg, SQL_LEASE_TAKE,
+                PG_ARGS(PG_INT4(cursor->stream), PG_UUID(&cursor->owner), PG_INT8(cursor->lease_ms),
+                        PG_INT8(here->system_identifier), PG_INT4(here->timeline)),
+                &rows, err);
+
+    if (rc == 0) {
+        if (here->newest_xid < newest)
+            here->newest_xid = newest;
+        rc = place_check(stored, here, (uint64_t)pg_int(&rows, 0, 1), err);
+    }
+    if (rc == 0)
+        cursor->epoch = pg_int(&rows, 0, 0);
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+static void
+log_taken(const struct cursor *cursor, const struct lease *lease, const struct place *stored,
+          const struct place *here, const struct saga_log *log)
+{
+    if (stored->timeline != 0 && stored->timeline != here->timeline)
+        log_event(log, SAGA_LOG_WARNING,
+                  "PostgreSQL was failed over to a standby; going on from what it knows",
+                  LOG_INT("timeline_before", stored->timeline),
+                  LOG_INT("timeline", here->timeline));
+    log_event(log, SAGA_LOG_INFO, "took the stream", LOG_INT("stream", cursor->stream),
+              LOG_INT("epoch", cursor->epoch),
+              LOG_TEXT("from", !lease->owned      ? "nobody"
+                               : lease->ours      ? "itself"
+                               : lease->abandoned ? "a relay that is gone"
+                                                  : "a relay whose lease has ended"));
+}
+
+int
+lease_take(struct cursor *cursor, struct lease *lease, bool *taken, struct pg *pg,
+           struct saga_error *err)
+{
+    struct place stored, here;
+    int64_t before = clock_mono_ms();
+    int rc = read_lease(lease, &stored, cursor, SQL_LEASE_LOOK, pg, err);
+
+    *taken = false;
+    if (rc == 0)
+        rc = read_place(&here, pg, err);
+    if (rc != 0 || !lease_free(lease))
+        return rc;
+
+    /* The epoch must survive a crash of the server, or it would be given out
+     * twice: committed to the disk, whatever the server's default is. */
+    rc = pg_begin_durable(pg, err);
+    if (rc == 0)
+        rc = read_lease(lease, &stored, cursor, SQL_LEASE_LOCK, pg, err);
+    if (rc == 0 && lease_free(lease)) {
+        rc = write_owner(cursor, &stored, &here, pg, err);
+        CRASH_POINT("relay.before_take");
+        if (rc == 0)
+            rc = pg_commit(pg, err);
+        *taken = rc == 0;
+    }
+    CRASH_POINT("relay.after_take");
+    if (!*taken)
+        pg_rollback(pg);
+    else {
+        cursor->renewed_ms = before;
+        log_taken(cursor, lease, &stored, &here, pg->log);
+    }
+    return rc;
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Publishing pair after pair.
+ */
+#include "outbox/publisher.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/crash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PAGES_MAX = 3,  /* one being read, one handed over, one being acknowledged */
+    SERVE_MS = 50,  /* longest wait for the brokers before looking around */
+    STORE_MS = 100, /* between two writes of a position within a pair */
+    COSTLY_MS = 5,  /* an empty look that takes longer is worth a write */
+    FIRST_RETRY_MS = 100,
+    LONGEST_RETRY_MS = 10000
+};
+
+static bool
+stopped(const struct publisher *p)
+{
+    return atomic_load(p->stop);
+}
+
+/* --- pages ------------------------------------------------------------- */
+
+static void
+page_add(struct publisher *p, struct page *page)
+{
+    *p->end = page;
+    p->end = &page->next;
+    p->n_pages++;
+}
+
+static void
+page_remove_first(struct publisher *p)
+{
+    struct page *page = p->first;
+
+    p->first = page->next;
+    if (p->first == NULL)
+        p->end = &p->first;
+    p->n_pages--;
+    page_free(page);
+}
+
+/* The page whose rows are to be handed over next, or NULL. */
+static struct page *
+page_to_produce(const struct publisher *p)
+{
+    struct page *page = p->first;
+
+    while (page != NULL && page->produced == page->n)
+        page = page->next;
+    return page;
+}
+
+static void
+drop_pages(struct publisher *p)
+{
+    while (p->first != NULL)
+        page_remove_first(p);
+    p->end = &p->first;
+}
+
+void
+publisher_forget(struct publisher *p)
+{
+    /* First the sink: librdkafka reads payloads where they lie in the pages. */
+    sink_close(p->sink);
+    p->sink = NULL;
+    drop_pages(p);
+    window_reset(&p->window);
+    source_clear(&p->source);
+    look_clear(&p->look);
+    free(p->empty);
+    p->empty = NULL;
+    p->settled_seq = 0;
+}
+
+/* --- the cursor -------------------------------------------------------- */
+
+static int
+wrote(struct publisher *p, int rc)
+{
+    atomic_fetch_add(&p->tally->cursor_writes, 1);
+    p->stored_ms = clock_mono_ms();
+    return rc;
+}
+
+static int
+keep_lease(struct publisher *p, struct saga_error *err)
+{
+    if (!cursor_renewal_due(&p->cursor))
+        return 0;
+    return wrote(p, cursor_renew(&p->cursor, &p->writer, err));
+}
+
+static int
+store_position(struct publisher *p, struct saga_error *err)
+{
+    if (p->settled_seq <= p->cursor.last_seq)
+        return 0;
+    return wrote(p, cursor_advance(&p->cursor, &p->writer, p->settled_seq, err));
+}
+
+/* Takes notice of acknowledgements; stores them from time to time. */
+static int
+settle(struct publisher *p, struct saga_error *err)
+{
+    size_t n = window_settle(&p->window, &p->settled_seq);
+
+    if (n > 0) {
+        atomic_fetch_add(&p->tally->published, (int64_t)n);
+        p->failures = 0;
+    }
+    while (p->first != NULL && p->first->produced == p->first->n &&
+           (p->first->n == 0 || p->first->rows[p->first->n - 1].seq <= p->settled_seq))
+        page_remove_first(p);
+    if (p->first == NULL || clock_mono_ms() - p->stored_ms < STORE_MS)
+        return 0; /* the end of the pair is stored with it */
+    return store_position(p, err);
+}
+
+/* --- the sink ---------------------------------------------------------- */
+
+static int
+open_sink(struct publisher *p, struct saga_error *err)
+{
+    if (p->sink != NULL)
+        return 0;
+    atomic_fetch_add(&p->tally->producers, 1);
+    return sink_open(&p->sink, &p->sink_options, &p->window, err);
+}
+
+int
+publisher_rest(struct publisher *p, int64_t ms, struct saga_error *err)
+{
+    int64_t until = clock_mono_ms() + ms, left;
+    int rc = 0;
+
+    while (rc == 0 && !stopped(p) && (left = clock_left_ms(until)) > 0) {
+        sink_serve(p->sink, (int)(left < SERVE_MS ? left : SERVE_MS));
+        rc = keep_lease(p, err);
+    }
+    return rc;
+}
+
+/* After a failure: whatever was acknowledged counts, everything else is read
+ * and sent again, from the cursor, by a new producer. */
+static int
+start_over(struct publisher *p, struct saga_error *err)
+{
+    int rc;
+
+    atomic_fetch_add(&p->tally->refused, sink_refused(p->sink));
+    sink_close(p->sink);
+    p->sink = NULL;
+    rc = settle(p, err);
+    if (rc == 0)
+        rc = store_position(p, err);
+    drop_pages(p);
+    window_reset(&p->window);
+    p->failures++;
+    if (rc == 0)
+        rc = open_sink(p, err);
+    if (rc == 0)
+        rc = publisher_rest(
+            p, backoff_ms(FIRST_RETRY_MS, LONGEST_RETRY_MS, p->failures, backoff_random()), err);
+    if (rc == 0)
+        rc = source_open(&p->source, &p->cursor, p->cursor.cur, p->cursor.last_seq, err);
+    return rc;
+}
+
+/* --- one pair ---------------------------------------------------------- */
+
+/* Hands rows over until none is left or the queue is full. */
+static void
+produce(struct publisher *p)
+{
+    struct page *page;
+
+    while ((page = page_to_produce(p)) != NULL) {
+        if (sink_produce(p->sink, &page->rows[page->produced]) != SINK_TAKEN)
+            return;
+        page->produced++;
+        CRASH_POINT("relay.after_produce");
+    }
+}
+
+/* One round: asks for a page, works while the server does, takes the page in at
+ * once (a server that waits for us to read has a transaction open), and serves. */
+static int
+round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
+{
+    struct page *page = NULL;
+    int rc = keep_lease(p, err);
+
+    if (rc == 0 && reading && p->source.more && p->n_pages < PAGES_MAX)
+        rc = source_request(&p->source, err);
+    if (rc != 0)
+        return rc;
+    if (reading)
+        produce(p);
+    if (source_requested(&p->source)) {
+        rc = source_receive(&p->source, &page, err);
+        if (rc != 0)
+            return rc;
+        page_add(p, page);
+        sink_serve(p->sink, 0);
+    } else {
+        sink_serve(p->sink, window_open(&p->window) > 0 ? SERVE_MS : 0);
+    }
+    CRASH_POINT("relay.after_ack");
+    return settle(p, err);
+}
+
+static bool
+pair_done(const struct publisher *p)
+{
+    return !p->source.more && p->first == NULL && window_open(&p->window) == 0;
+}
+
+/* Waits for what is already handed over, but not for ever. */
+static int
+drain(struct publisher *p, struct saga_error *err)
+{
+    int64_t deadline = clock_mono_ms() + p->drain_ms;
+    int rc = 0;
+
+    while (rc == 0 && window_open(&p->window) > 0 && !sink_broken(p->sink) &&
+           clock_left_ms(deadline) > 0)
+        rc = round_of_pair(p, false, err);
+    return rc != 0 ? rc : store_position(p, err);
+}
+
+/* Publishes the rest of the pair that the cursor has open. */
+static int
+publish_pair(struct publisher *p, struct saga_error *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && !pair_done(p)) {
+        if (stopped(p))
+            return drain(p, err);
+        rc = round_of_pair(p, true, err);
+        if (rc == 0 && sink_broken(p->sink))
+            rc = start_over(p, err);
+    }
+    if (rc == 0)
+        rc = wrote(p, cursor_finish(&p->cursor, &p->writer, err));
+    p->settled_seq = 0;
+    return rc;
+}
+
+static int
+resume_pair(struct publisher *p, struct saga_error *err)
+{
+    int rc = source_open(&p->source, &p->cursor, p->cursor.cur, p->cursor.last_seq, err);
+
+    p->settled_seq = p->cursor.last_seq;
+    return rc != 0 ? rc : publish_pair(p, err);
+}
+
+/* --- looking for the next ---------------------------------------------- */
+
+static int
+first_page(struct publisher *p, struct page **page, struct saga_error *err)
+{
+    int rc = source_open(&p->source, &p->cursor, p->look.snapshot, 0, err);
+
+    if (rc == 0)
+        rc = source_request(&p->source, err);
+    return rc != 0 ? rc : source_receive(&p->source, page, err);
+}
+
+/*
+ * Nothing new. Every write of the cursor makes a new xid, and so a snapshot
+ * that has to be looked at again: it is moved only together with the lease, or
+ * when looking has become expensive because it begins so far back.
+ */
+static int
+nothing_new(struct publisher *p, int64_t took_ms, struct saga_error *err)
+{
+    bool costly = took_ms >= COSTLY_MS && clock_mono_ms() - p->stored_ms >= STORE_MS;
+
+    if (!costly && !cursor_renewal_due(&p->cursor))
+        return 0;
+    if (strcmp(p->look.snapshot, p->cursor.prev) == 0)
+        return keep_lease(p, err);
+    return wrote(p, cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
+}
+
+/* Looks once and opens a pair if there are rows in it. */
+static int
+look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
+{
+    int64_t before = clock_mono_ms();
+    struct page *page = NULL;
+    int rc = source_look(&p->look, &p->reader, err);
+
+    *opened = false;
+    atomic_fetch_add(&p->tally->polls, 1);
+    if (rc != 0)
+        return rc;
+    if (strcmp(p->look.snapshot, p->cursor.prev) == 0 ||
+        (p->empty != NULL && strcmp(p->look.snapshot, p->empty) == 0))
+        return nothing_new(p, 0, err);
+    rc = first_page(p, &page, err);
+    if (rc != 0)
+        return rc;
+    if (page->n == 0) {
+        page_free(page);
+        free(p->empty);
+        p->empty = p->look.snapshot;
+        p->look.snapshot = strdup(p->empty);
+        if (p->look.snapshot == NULL)
+            return error_set(err, SAGA_ENOMEM, "out of memory");
+        return nothing_new(p, clock_mono_ms() - before, err);
+    }
+    page_add(p, page);
+
+    /* Nothing may be published that a crash could still erase. If the log is not
+     * on disk up to the commits that we have seen, our own commit takes it there:
+     * waiting for somebody else's could take for ever. */
+    rc = wrote(p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq,
+                               p->look.at_risk, err));
+    atomic_fetch_add(&p->tally->pairs, 1);
+    atomic_fetch_add(&p->tally->forced_flushes, p->look.at_risk ? 1 : 0);
+    p->settled_seq = 0;
+    *opened = rc == 0;
+    return rc;
+}
+
+int
+publisher_run(struct publisher *p, bool once, struct saga_error *err)
+{
+    int64_t pause_ms = 1;
+    bool opened;
+    int rc = open_sink(p, err);
+
+    if (rc == 0 && p->cursor.cur != NULL)
+        rc = resume_pair(p, err);
+    while (rc == 0 && !stopped(p)) {
+        rc = look_for_pair(p, &opened, err);
+        if (rc == 0 && opened)
+            rc = publish_pair(p, err);
+        if (rc != 0 || once)
+            break;
+        if (opened)
+            pause_ms = 1;
+        rc = publisher_rest(p, pause_ms, err);
+        if (!opened && pause_ms < p->idle_ms)
+            pause_ms = pause_ms * 2 < p->idle_ms ? pause_ms * 2 : p->idle_ms;
+    }
+    return rc;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kafka as the relay writes to it: an idempotent producer.
+ *
+ * Owns the rule that only a successful delivery report acknowledges a message,
+ * and that nothing is produced behind a failure: after the first one the sink
+ * is broken, and its user makes a new one and goes on from the cursor. Knows
+ * nothing of PostgreSQL's cursor.
+ */
+#ifndef OUTBOX_SINK_H
+#define OUTBOX_SINK_H
+
+#include "base/log.h"
+#include "outbox/source.h"
+#include "outbox/window.h"
+
+struct sink;
+
+struct sink_options {
+    const char *brokers;
+    const struct saga_pair *properties;
+    const struct saga_log *log;
+    int64_t *complained_ms; /* when trouble was last logged; outlives the sink */
+};
+
+/* 0, or SAGA_EINVAL if a property belongs to the relay. */
+int sink_check(const struct sink_options *options, struct saga_error *err);
+
+/* Contacts nobody yet. `options` and `window` must outlive the sink. */
+int sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
+              struct saga_error *err);
+
+/* Drops what was not answered. Every answer that came is in the window after. */
+void sink_close(struct sink *sink);
+
+enum { SINK_TAKEN, SINK_FULL, SINK_BROKEN };
+
+/* Hands a row over and enters it in the window. Its page must stay until the
+ * window has settled it or the sink is closed. SINK_FULL: serve, try again. */
+int sink_produce(struct sink *sink, const struct row *row);
+
+/* Takes in answers, for at most `wait_ms`; returns as soon as there are some. */
+void sink_serve(struct sink *sink, int wait_ms);
+
+bool sink_broken(const struct sink *sink);
+int64_t sink_refused(const struct sink *sink); /* messages refused, of this sink */
+
+#endif
