@@ -16,6 +16,7 @@ static const char usage_text[] =
     "\n"
     "  list                   sagas, the newest first (--state, --definition, --limit)\n"
     "  show ID|KEY            one saga with its steps and its history (--definition)\n"
+    "  why ID|KEY             what one saga waits for (--definition)\n"
     "  retry ID --reason WHY  lets a parked saga go on\n"
     "  cancel ID --reason WHY asks for a saga to be undone\n"
     "  audit [ID]             what operators did (--limit)\n"
@@ -62,6 +63,7 @@ static const struct verb {
 } verbs[] = {
     { NULL, "list", saga_list, "sDl", 30000, 0, 0, "" },
     { NULL, "show", saga_show, "D", 30000, 1, 1, " ID|KEY" },
+    { NULL, "why", saga_why, "D", 30000, 1, 1, " ID|KEY" },
     { NULL, "retry", saga_retry, "r", 30000, 1, 1, " ID --reason WHY" },
     { NULL, "cancel", saga_cancel, "r", 30000, 1, 1, " ID --reason WHY" },
     { NULL, "audit", saga_audit, "l", 30000, 0, 1, " [ID]" },

@@ -29,6 +29,7 @@ struct call {
 
 int saga_list(struct call *call);
 int saga_show(struct call *call);
+int saga_why(struct call *call);
 int saga_retry(struct call *call);
 int saga_cancel(struct call *call);
 int saga_audit(struct call *call);

@@ -130,22 +130,46 @@ output_table(struct pg *pg, const char *sql, const struct pg_arg *args, int n_ar
     return rc;
 }
 
+static void
+print_record(const struct pg_rows *rows)
+{
+    int width = 0;
+
+    for (int i = 0; i < rows->n; i++)
+        if (width_of(pg_text(rows, i, 1)) > width)
+            width = width_of(pg_text(rows, i, 1));
+    for (int i = 0; i < rows->n; i++) {
+        if (*pg_text(rows, i, 2) == '\0')
+            continue;
+        print_cell(pg_text(rows, i, 1), width, false);
+        print_cell(pg_text(rows, i, 2), 0, true);
+    }
+}
+
+static int
+output_wrapped(struct pg *pg, const char *before, const char *sql, const struct pg_arg *args,
+               int n_args, struct saga_error *err)
+{
+    char *whole = wrap(before, sql, ") AS q", err);
+    int rc = whole == NULL ? SAGA_ENOMEM : output_json(pg, whole, args, n_args, err);
+
+    free(whole);
+    return rc;
+}
+
 int
-output_record(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+output_record(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
               struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
-    int width = 0, rc = query_cells(pg, sql, args, n_args, &rows, err);
+    int rc;
 
-    for (int i = 0; rc == 0 && i < rows.n; i++)
-        if (width_of(pg_text(&rows, i, 1)) > width)
-            width = width_of(pg_text(&rows, i, 1));
-    for (int i = 0; rc == 0 && i < rows.n; i++) {
-        if (*pg_text(&rows, i, 2) == '\0')
-            continue;
-        print_cell(pg_text(&rows, i, 1), width, false);
-        print_cell(pg_text(&rows, i, 2), 0, true);
-    }
+    if (json)
+        return output_wrapped(pg, "SELECT pg_catalog.row_to_json(q)::text FROM (", sql, args,
+                              n_args, err);
+    rc = query_cells(pg, sql, args, n_args, &rows, err);
+    if (rc == 0)
+        print_record(&rows);
     pg_rows_clear(&rows);
     return rc;
 }
@@ -154,15 +178,10 @@ int
 output_query(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
              struct saga_error *err)
 {
-    char *whole;
-    int rc;
-
     if (!json)
         return output_table(pg, sql, args, n_args, err);
-    whole = wrap("SELECT coalesce(pg_catalog.json_agg(q), '[]')::text FROM (", sql, ") AS q", err);
-    rc = whole == NULL ? SAGA_ENOMEM : output_json(pg, whole, args, n_args, err);
-    free(whole);
-    return rc;
+    return output_wrapped(pg, "SELECT coalesce(pg_catalog.json_agg(q), '[]')::text FROM (", sql,
+                          args, n_args, err);
 }
 
 void

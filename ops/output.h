@@ -15,8 +15,9 @@
 int output_query(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
                  struct saga_error *err);
 
-/* Runs `sql` and prints its one row: a line for each column that has a value. */
-int output_record(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+/* Runs `sql` and prints its one row: a line for each column that has a value,
+ * or an object. */
+int output_record(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
                   struct saga_error *err);
 
 /* Runs `sql`, whose one value is JSON as text, and prints that. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl list, show, retry, cancel, audit and outbox status: looks at the
+ * sagactl list, show, why, retry, cancel, audit and outbox status: looks at the
  * tables, and calls the SQL functions that are the operators' verbs. Decides
  * nothing about a saga: those functions and the workers do.
  */
@@ -89,7 +89,7 @@ show(struct pg *pg, const struct saga_uuid *id, struct saga_error *err)
     int rc = pg_exec(pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_NO_ARGS, NULL, err);
 
     if (rc == 0)
-        rc = output_record(pg, SQL_INSTANCE, PG_ARGS(PG_UUID(id)), err);
+        rc = output_record(pg, false, SQL_INSTANCE, PG_ARGS(PG_UUID(id)), err);
     if (rc == 0)
         rc = print_section(pg, "STEPS", SQL_STEPS, id, err);
     if (rc == 0)
@@ -113,6 +113,20 @@ saga_show(struct call *call)
         rc = output_json(&call->pg, SQL_SHOW_JSON, PG_ARGS(PG_UUID(&id)), &err);
     else if (rc == 0)
         rc = show(&call->pg, &id, &err);
+    return finish(rc, &err);
+}
+
+int
+saga_why(struct call *call)
+{
+    struct saga_error err = { 0 };
+    struct saga_uuid id;
+    int rc = pg_connect(&call->pg, &err);
+
+    if (rc == 0)
+        rc = find_saga(call, call->words[0], &id, &err);
+    if (rc == 0)
+        rc = output_record(&call->pg, call->options.json, SQL_WHY, PG_ARGS(PG_UUID(&id)), &err);
     return finish(rc, &err);
 }
 

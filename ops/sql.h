@@ -154,6 +154,47 @@
                              " FROM saga.audit a WHERE $1::uuid IS NULL OR a.saga_id = $1 ORDER "  \
                              "BY a.id DESC LIMIT $2"
 
+/* What a saga waits for, in words. Of its steps the first that is under way
+ * counts, and of that step the last thing that happened. */
+#define SQL_UNDER_WAY                                                                              \
+    "SELECT s.name, s.state, s.due_at, d.steps -> (s.place - 1)::int4 ->> 'topic' AS topic"        \
+    "  FROM ROWS FROM (pg_catalog.unnest(i.steps), pg_catalog.unnest(i.step_states),"              \
+    "       pg_catalog.unnest(i.step_due_at)) WITH ORDINALITY AS s (name, state, due_at, place)"   \
+    "  LEFT JOIN saga.definition d ON d.name = i.definition AND d.digest = i.digest"               \
+    " WHERE s.state IN ('running', 'waiting', 'compensating') ORDER BY s.place LIMIT 1"
+#define SQL_LAST_OF_STEP                                                                           \
+    "SELECT h.at, h.event, h.action, h.attempt, h.message_id FROM saga.history h"                  \
+    " WHERE h.saga_id = i.id AND h.step = s.name ORDER BY h.id DESC LIMIT 1"
+#define SQL_WAITS_FOR                                                                              \
+    "CASE WHEN i.state IN ('completed', 'compensated') THEN 'nothing: it has ended'"               \
+    " WHEN i.request IS NOT NULL THEN pg_catalog.format("                                          \
+    "  'a worker of %s: an operator has asked for %s (%s)',"                                       \
+    "  i.definition, i.request, i.request_reason)"                                                 \
+    " WHEN i.state = 'parked'"                                                                     \
+    "  THEN 'a person: see the reason, then sagactl retry or sagactl cancel'"                      \
+    " WHEN i.due_at <= pg_catalog.clock_timestamp() THEN pg_catalog.format("                       \
+    "  'a worker of %s: it is due since %s', i.definition, " SQL_AT(                               \
+        "i.due_at") ")"                                                                            \
+                    " WHEN h.event = 'sent' THEN pg_catalog.format("                               \
+                    "  'the reply of %s to attempt %s (%s) of step %s, sent %s as message %s, "    \
+                    "%s; until %s',"                                                               \
+                    "  s.topic, h.attempt, h.action, s.name, " SQL_AT(                             \
+                        "h.at") ", h.message_id,"                                                  \
+                                "  CASE WHEN EXISTS (SELECT FROM outbox.local_messages m"          \
+                                "                     WHERE m.status = 'pending' AND m.id = "      \
+                                "h.message_id)"                                                    \
+                                "       THEN 'which outbox-relay has not published yet' ELSE "     \
+                                "'which is published' END, " SQL_AT(                               \
+                                    "s.due_at") ")"                                                \
+                                                " ELSE pg_catalog.format('the time to go on, "     \
+                                                "%s', " SQL_AT("i.due_at") ") END"
+#define SQL_WHY                                                                                    \
+    "SELECT i.id, i.definition, i.business_key, i.state, i.reason, s.name AS step,"                \
+    " s.state AS step_state, " SQL_WAITS_FOR " AS waits_for, " SQL_AT(                             \
+        "i.updated_at") " AS last_change"                                                          \
+                        " FROM saga.instance i LEFT JOIN LATERAL (" SQL_UNDER_WAY ") AS s ON true" \
+                        " LEFT JOIN LATERAL (" SQL_LAST_OF_STEP ") AS h ON true WHERE i.id = $1"
+
 /* The functions check the state, and write the audit in the same transaction. */
 #define SQL_RETRY                                                                                  \
     "SELECT pg_catalog.json_build_object('id', $1::uuid, 'request', 'retry')::text"                \

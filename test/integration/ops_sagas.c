@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl list, show, retry, cancel, audit and outbox status: what people and
+ * sagactl list, show, why, retry, cancel, audit and outbox status: what people and
  * programs get to see, and the exit codes that scripts rest on.
  */
 #include "test/support/db.h"
@@ -143,6 +143,42 @@ START_TEST(test_show_finds_by_business_key)
 }
 END_TEST
 
+static void
+expect_waits_for(const char *id, const char *text)
+{
+    EXPECT_ANSWER(SAGACTL(database, "why", id), 0, text);
+}
+
+START_TEST(test_why_tells_what_a_saga_waits_for)
+{
+    const char *id = given_saga("order", "order-1");
+    struct answer answer;
+
+    expect_waits_for(id, "a worker of order: it is due since");
+    db_exec(conn, "UPDATE saga.instance SET due_at = now() + interval '1 min',"
+                  " step_due_at = ARRAY[now() + interval '1 min', NULL],"
+                  " step_states = '{waiting,pending}'");
+    expect_waits_for(id, "the time to go on, ");
+    db_exec(conn,
+            "INSERT INTO saga.history (saga_id, version, event, step, action, attempt, state,"
+            " message_id) VALUES ('%s', 1, 'sent', 'reserve', 'run', 2, 'running',"
+            " outbox.enqueue('inventory.commands', 'x', '%s'))",
+            id, id);
+    expect_waits_for(id, "the reply of inventory.commands to attempt 2 (run) of step reserve");
+    expect_waits_for(id, "which outbox-relay has not published yet");
+    db_exec(conn, "UPDATE outbox.stream SET prev = pg_current_snapshot()");
+    expect_waits_for(id, "which is published");
+    EXPECT_ANSWER(SAGACTL(database, "cancel", id, "--reason", "because"), 0, "");
+    expect_waits_for(id, "an operator has asked for cancel (because)");
+    db_exec(conn, "UPDATE saga.instance SET request = NULL, state = 'parked', reason = 'stuck'");
+    expect_waits_for(id, "a person: ");
+    db_exec(conn, "UPDATE saga.instance SET state = 'completed', due_at = NULL");
+    answer = SAGACTL(database, "why", "order-1", "--json");
+    ck_assert_str_eq(json(answer, "waits_for"), "nothing: it has ended");
+    EXPECT_ANSWER(SAGACTL(database, "why", "nix"), 3, "nix");
+}
+END_TEST
+
 /* What a service has written must not move the cursor of the operator's
  * terminal, or worse. */
 START_TEST(test_show_keeps_control_characters_from_the_terminal)
@@ -243,6 +279,7 @@ START_TEST(test_verbs_without_schema_or_server_say_so)
 {
     static const char *const words[][4] = { { "list" },
                                             { "show", "order-1" },
+                                            { "why", "order-1" },
                                             { "audit" },
                                             { "outbox", "status" },
                                             { "retry", NOBODY, "--reason", "x" },
@@ -268,6 +305,7 @@ START_TEST(test_verbs_without_rights_say_so)
     db_exec(conn, "CREATE ROLE %s LOGIN IN ROLE saga_monitor", login);
     EXPECT_ANSWER(SAGACTL(theirs, "list"), 0, "order-1");
     EXPECT_ANSWER(SAGACTL(theirs, "show", id), 0, "order-1");
+    EXPECT_ANSWER(SAGACTL(theirs, "why", id), 0, "a person");
     EXPECT_ANSWER(SAGACTL(theirs, "audit"), 0, "(none)");
     EXPECT_ANSWER(SAGACTL(theirs, "outbox", "status"), 0, "pending");
     EXPECT_ANSWER(SAGACTL(theirs, "migrate", "status"), 0, "0001_schemas");
@@ -290,6 +328,7 @@ main(void)
         .tests = TESTS(
             test_list_filters_and_limits, test_list_wrong_usage_is_explained,
             test_show_tells_steps_history_and_operators, test_show_finds_by_business_key,
+            test_why_tells_what_a_saga_waits_for,
             test_show_keeps_control_characters_from_the_terminal,
             test_outbox_status_tells_what_waits, test_retry_asks_once_and_keeps_the_reason,
             test_cancel_of_a_running_saga_is_asked_for, test_verbs_refusals_have_their_exit_codes,
