@@ -25,6 +25,7 @@ static const char *const retriable[] = { "08",    /* connection */
                                          "55P03", /* a lock is not available */
                                          "57014", /* cancelled */
                                          "57P0",  /* shut down, crashed, starting up */
+                                         "25P03", /* idle in a transaction for too long */
                                          "25006", /* read only: the node is, or was, a standby */
                                          NULL };
 static const char *const schema_missing[] = { "42P01", /* no such table */
@@ -32,7 +33,7 @@ static const char *const schema_missing[] = { "42P01", /* no such table */
                                               "42883", /* no such function */
                                               "3F000", /* no such schema */
                                               NULL };
-static const char *const ends_session[] = { "08", "57P0", NULL };
+static const char *const ends_session[] = { "08", "57P0", "25P03", NULL };
 
 int
 pg_error_lost(struct pg *pg, struct saga_error *err)
