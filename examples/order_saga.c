@@ -6,8 +6,8 @@
  *     createdb shop && sagactl migrate up --database dbname=shop
  *     order_saga dbname=shop
  *
- * Orders three things: one that works, one that is out of stock, and one that
- * the customer cannot pay, so that its reservation is released.
+ * Three orders: one works, one is out of stock, one the customer cannot pay, so
+ * that its reservation is released.
  */
 #include <libpq-fe.h>
 #include <saga/saga.h>
@@ -104,10 +104,7 @@ place_order(PGconn *conn, const char *number, const char *customer, const char *
     snprintf(insert, sizeof insert, "INSERT INTO order_saga.orders VALUES ('%s')", number);
     check(saga_begin(conn, &err), &err);
     sql(conn, insert);
-    check(saga_start(conn, &order, number,
-                     SAGA_PAIRS({ "customer", customer }, { "sku", sku }, { "cents", "1999" }), &id,
-                     &err),
-          &err);
+    check(saga_start(conn, &order, number, values, &id, &err), &err);
     check(saga_commit(conn, &err), &err);
     return id;
 }
