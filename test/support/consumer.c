@@ -153,6 +153,7 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .brokers = brokers(),
         .conninfo = choice->conninfo != NULL ? choice->conninfo : fixture->conninfo,
         .redis = choice->redis,
+        .redis_timeout_ms = 50,
         .properties = choice->properties != NULL ? choice->properties : quick,
         .lease_ms = choice->lease_ms,
         .window_ms = choice->window_ms,
@@ -301,6 +302,18 @@ kafka_offset(const struct fixture *fixture, int partition)
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_destroy(client);
     return offset;
+}
+
+void
+reset_kafka_offset(const struct fixture *fixture, int partition, int64_t offset)
+{
+    rd_kafka_t *client = new_client(RD_KAFKA_CONSUMER, fixture->group);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+    rd_kafka_topic_partition_list_add(list, fixture->topic, partition)->offset = offset;
+    ck_assert_int_eq(rd_kafka_commit(client, list, 0), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(client);
 }
 
 int64_t

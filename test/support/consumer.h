@@ -68,6 +68,8 @@ struct process *start_consumer(const struct fixture *fixture, const char *redis,
 
 /* The group's committed offset in Kafka, -1: none; and how far PostgreSQL is. */
 int64_t kafka_offset(const struct fixture *fixture, int partition);
+/* As an operator would, while nobody is in the group. */
+void reset_kafka_offset(const struct fixture *fixture, int partition, int64_t offset);
 int64_t postgres_offset(const struct fixture *fixture, int partition);
 
 #endif
