@@ -113,7 +113,8 @@ saga_start(PGconn *tx, const struct saga_definition *definition, const char *bus
     struct saga_error own;
     int rc;
 
-    err = err != NULL ? err : &own;
+    if (err == NULL)
+        err = &own;
     if ((rc = check_connection(tx, err)) != 0 ||
         (rc = definition_read(&read, definition, DEFINITION_OF_SAGA, err)) != 0 ||
         (rc = check_key(business_key, err)) != 0)

@@ -231,7 +231,8 @@ store_save(struct pg *pg, const struct definition *definition, const struct stor
     struct save save;
     int rc;
 
-    err = err != NULL ? err : &own;
+    if (err == NULL)
+        err = &own;
     rc = save_init(&save, definition, changes, n, err);
     if (rc == 0)
         rc = fenced(pg_exec(pg, SQL_SAVE, save.args, N_ARGS, NULL, err), err);
@@ -252,7 +253,8 @@ store_save_and_commit(struct pg *pg, const struct definition *definition,
     struct save save;
     int rc;
 
-    err = err != NULL ? err : &own;
+    if (err == NULL)
+        err = &own;
     rc = save_init(&save, definition, change, 1, err);
     if (rc == 0) {
         const struct pg_statement statements[] = {

@@ -196,7 +196,8 @@ saga_worker_run(struct saga_worker *worker, int mode, struct saga_error *err)
     struct saga_error own;
     int rc;
 
-    err = err != NULL ? err : &own;
+    if (err == NULL)
+        err = &own;
     error_clear(err);
     if (worker == NULL || worker->n_jobs == 0)
         return error_set(err, SAGA_EINVAL, "nothing to run: call saga_worker_add() first");
