@@ -52,6 +52,7 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "support/db",
+        .timeout_s = 60,
         .tests = TESTS(test_given_database_is_migrated_and_fresh,
                        test_given_empty_database_has_no_schema,
                        test_killed_cluster_recovers_what_was_committed),

@@ -129,6 +129,7 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "support/servers",
+        .timeout_s = 90,
         .tests =
             TESTS(test_topic_gives_back_what_was_produced, test_killed_broker_keeps_its_records,
                   test_own_redis_takes_settings_and_forgets_over_a_restart,

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEFAULT_TIMEOUT_S = 20 };
+enum { DEFAULT_TIMEOUT_S = 30 };
 
 static const struct tests *program;
 static const char *argument = "", *path = "";

@@ -27,7 +27,7 @@ struct tests {
     const TTest *const *tests; /* TESTS(test_a, test_b) */
     void (*setup)(void);       /* before each test, in its process; or NULL */
     void (*teardown)(void);    /* after each test that did not fail; or NULL */
-    int timeout_s;             /* of one test; 0: 20 */
+    int timeout_s;             /* of one test; 0: 30 */
 };
 
 #define TESTS(...) ((const TTest *const[]){ __VA_ARGS__, NULL })

@@ -11,5 +11,4 @@ else
     kafka_home=${XDG_CACHE_HOME:-$HOME/.cache}/saga/kafka-$kafka_version
 fi
 # The first compiler only, and no parallel collector: a broker that starts fast and leaves the cores to the tests.
-kafka_java=(java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -XX:-UsePerfData
-    "-Dlog4j.configuration=file:$kafka_home/log4j.properties" -cp "$kafka_home/jars/*")
+kafka_java=(java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -XX:-UsePerfData -cp "$kafka_home/jars/*")
