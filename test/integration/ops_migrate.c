@@ -182,7 +182,7 @@ START_TEST(test_up_by_two_runners_at_once_applies_each_once)
                10000);
     db_exec(conn, "SELECT pg_advisory_unlock(7093614458270127)");
     for (int i = 0; i < 2; i++)
-        process_expect(runners[i], 0, 15000);
+        process_expect(runners[i], 0, 30000);
     n = applied();
     ck_assert_int_gt(n, 3);
     ck_assert_int_eq(db_int(conn, "SELECT count(DISTINCT position) FROM saga.migration"), n);
@@ -341,6 +341,7 @@ main(void)
         .name = "ops/migrate",
         .setup = given_nothing_applied,
         .teardown = close_connection,
+        .timeout_s = 60,
         .tests = TESTS(test_up_down_up_gives_the_same_schema, test_up_again_has_nothing_to_do,
                        test_down_undoes_the_last_n, test_files_apply_in_order_by_psql,
                        test_status_tells_each_migration_as_json,

@@ -241,6 +241,7 @@ main(void)
         .name = "ops/rights",
         .setup = given_some_rows,
         .teardown = close_connection,
+        .timeout_s = 60,
         .tests =
             TESTS(test_rights_of_services, test_rights_of_the_relay, test_rights_of_those_who_look,
                   test_rights_of_those_who_look_hold_for_every_table,

@@ -325,6 +325,7 @@ main(void)
         .name = "ops/sagas",
         .setup = given_definitions,
         .teardown = close_connection,
+        .timeout_s = 60,
         .tests = TESTS(
             test_list_filters_and_limits, test_list_wrong_usage_is_explained,
             test_show_tells_steps_history_and_operators, test_show_finds_by_business_key,

@@ -7,7 +7,7 @@
 #include <check.h>
 #include <string.h>
 
-enum { LONGEST_MS = 15000 };
+enum { LONGEST_MS = 30000 };
 
 struct answer
 sagactl(const char *const *args)
