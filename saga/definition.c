@@ -33,7 +33,8 @@ topic_like(const char *text, size_t longest)
                                   "0123456789._-";
     size_t len = text != NULL ? strlen(text) : 0;
 
-    return len > 0 && len <= longest && strspn(text, allowed) == len;
+    /* "." and ".." are no topics. */
+    return len > 0 && len <= longest && strspn(text, allowed) == len && strspn(text, ".") != len;
 }
 
 bool

@@ -549,6 +549,8 @@ next_look(const struct instance *instance)
     for (size_t i = 0; i < instance->n_steps; i++)
         if (is_active(&instance->steps[i]))
             due = earlier(due, instance->steps[i].due_us);
+    if (due == 0)
+        return instance->due_us; /* not begun yet */
     if (instance->state == INSTANCE_RUNNING && !instance->overdue)
         due = earlier(due, instance->deadline_us);
     return due;
@@ -588,5 +590,6 @@ machine_move(const struct definition *definition, struct instance *instance,
         mismatch(&m);
         break;
     }
-    instance->due_us = next_look(instance);
+    if (!outcome->stale)
+        instance->due_us = next_look(instance);
 }
