@@ -90,15 +90,26 @@ next_due_ms(const struct saga_consumer *consumer)
     return due;
 }
 
+/* The connection to PostgreSQL is watched, too: one that has ended shows at once,
+ * and a database that has come back without its last commits is not left so
+ * until the next message happens to come. */
 static void
 wait_for_something(struct saga_consumer *consumer)
 {
-    struct pollfd fd = { .fd = consumer->wake_fd, .events = POLLIN };
+    struct pg *pg = &consumer->pg;
+    struct pollfd fds[] = {
+        { .fd = consumer->wake_fd, .events = POLLIN },
+        { .fd = pg_connected(pg) ? PQsocket(pg->conn) : -1, .events = POLLIN },
+    };
     int64_t left = clock_left_ms(next_due_ms(consumer));
     uint64_t ignored;
 
-    if (poll(&fd, 1, (int)left) > 0 && read(consumer->wake_fd, &ignored, sizeof ignored) < 0)
+    if (poll(fds, 2, (int)left) <= 0)
+        return;
+    if (fds[0].revents != 0 && read(consumer->wake_fd, &ignored, sizeof ignored) < 0)
         return; /* emptied by nobody else: cannot be */
+    if (fds[1].revents != 0 && (!PQconsumeInput(pg->conn) || !pg_connected(pg)))
+        pg_disconnect(pg);
 }
 
 static int

@@ -4,7 +4,8 @@
  * for each message that it applies, which has no unique key, so that what is
  * applied twice is there twice.
  *
- *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [property=value ...]
+ *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [idle_in_tx_ms=MS]
+ *         [property=value ...]
  *
  * "hold": the handler prints "holding" and then waits inside the transaction
  * until the row is there that it asks for (table `go`).
@@ -22,6 +23,7 @@
 
 static struct saga_consumer *consumer;
 static bool hold;
+static int idle_in_tx_ms;
 
 static void
 on_signal(int number)
@@ -75,6 +77,8 @@ read_properties(char **args, struct saga_pair *properties)
 
         if (strcmp(*args, "hold") == 0) {
             hold = true;
+        } else if (strncmp(*args, "idle_in_tx_ms=", 14) == 0) {
+            idle_in_tx_ms = atoi(*args + 14);
         } else if (equals == NULL) {
             return 2;
         } else {
@@ -103,6 +107,7 @@ main(int argc, char **argv)
         .brokers = argv[3],
         .redis = strcmp(argv[4], "-") == 0 ? NULL : argv[4],
         .properties = properties,
+        .idle_in_tx_ms = idle_in_tx_ms,
         .log = { .write = log_to_stderr },
     };
 

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The consumer while PostgreSQL loses connections, crashes and goes back in
+ * time, and while members of the group come, go and fall asleep.
+ */
+#include "test/support/consumer.h"
+#include "test/support/kafka.h"
+#include "test/support/proxy.h"
+#include "test/support/redis.h"
+#include "test/support/run.h"
+#include "test/support/server.h"
+#include "test/support/wait.h"
+
+#include <signal.h>
+#include <string.h>
+
+/* --- lost connections -------------------------------------------------------------- */
+
+static const char *
+address_of_shared_postgres(void)
+{
+    return text_of("%s:%s", server_env("PGHOST"), server_env("PGPORT"));
+}
+
+/* trap: I15: the connection ends with the n-th answer: of BEGIN, of the inbox, of the handler,
+ * of the offset, of COMMIT; and while it is made anew. */
+START_TEST(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct proxy *proxy = given_proxy(address_of_shared_postgres());
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .redis = redis_address(),
+                       .conninfo = text_of("%s port=%d", fixture->conninfo, proxy_port(proxy)));
+    int sent = 0;
+
+    produce_messages(fixture, sent++, 1);
+    start_running(consumer);
+    WAIT_UNTIL(effects_are(fixture, sent, sent), 20000);
+    for (int nth = 1; nth <= 14; nth++) {
+        proxy_cut(proxy, nth);
+        produce_messages(fixture, sent, 2);
+        sent += 2;
+        WAIT_UNTIL(postgres_offset(fixture, 0) == sent, 10000);
+        expect_effects(fixture, sent, sent);
+    }
+    stop_running(consumer);
+    ck_assert_int_ge(stats_of(consumer).reconnects, 5);
+    ck_assert_int_eq(stats_of(consumer).applied, sent);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 0);
+}
+END_TEST
+
+START_TEST(test_consumer_goes_on_after_postgres_was_away)
+{
+    struct fixture *fixture = given_consumer_fixture(2);
+    struct proxy *proxy = given_proxy(address_of_shared_postgres());
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .redis = redis_address(),
+                       .conninfo = text_of("%s port=%d", fixture->conninfo, proxy_port(proxy)));
+
+    start_running(consumer);
+    for (int i = 0; i < 3; i++) {
+        produce_messages(fixture, 100 * i, 50);
+        proxy_refuse(proxy, true);
+        proxy_cut_now(proxy);
+        produce_messages(fixture, 100 * i + 50, 50);
+        proxy_refuse(proxy, false);
+    }
+    WAIT_UNTIL(effects_are(fixture, 300, 300), 30000);
+}
+END_TEST
+
+/* --- commits that are lost ----------------------------------------------------------- */
+
+/* trap: I25: what marks and offsets tell of has survived the crash, although the database's
+ * default is to lose it. */
+START_TEST(test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25)
+{
+    struct server *cluster =
+        GIVEN_SERVER("pg", "synchronous_commit=off", "wal_writer_delay=10s", "bgwriter_delay=10s");
+    struct fixture *fixture = given_consumer_fixture_in(cluster, 1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = redis_address());
+
+    db_exec(fixture->conn, "CHECKPOINT");
+    produce_messages(fixture, 0, 10);
+    run_until_idle(consumer);
+    server_kill(cluster);
+    server_start(cluster);
+    PQreset(fixture->conn);
+    expect_effects(fixture, 10, 10);
+    run_until_idle(consumer);
+    expect_effects(fixture, 10, 10);
+}
+END_TEST
+
+/* What the database was after the first twenty messages, and Redis and Kafka
+ * that know better. Same system identifier, same timeline, as after a disk was
+ * set back to a snapshot: the marks' names do not tell. */
+static struct fixture *
+given_backup_and_ten_messages_more(struct saga_consumer **consumer)
+{
+    struct fixture *fixture = given_consumer_fixture(2);
+
+    *consumer = GIVEN_CONSUMER(fixture, .redis = redis_address());
+    produce_messages(fixture, 0, 20);
+    run_until_idle(*consumer);
+    db_exec(fixture->conn, "CREATE TABLE old_effect AS TABLE effect;"
+                           "CREATE TABLE old_inbox AS TABLE idempotency.inbox;"
+                           "CREATE TABLE old_offset AS TABLE idempotency.consumer_offset");
+    produce_messages(fixture, 20, 10);
+    run_until_idle(*consumer);
+    expect_effects(fixture, 30, 30);
+    return fixture;
+}
+
+static void
+restore(const struct fixture *fixture)
+{
+    db_exec(fixture->conn,
+            "BEGIN; TRUNCATE effect, idempotency.inbox, idempotency.consumer_offset;"
+            "INSERT INTO effect TABLE old_effect;"
+            "INSERT INTO idempotency.inbox TABLE old_inbox;"
+            "INSERT INTO idempotency.consumer_offset TABLE old_offset;"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid(); COMMIT");
+    PQreset(fixture->conn);
+}
+
+/* trap: I9, I26 */
+START_TEST(test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26)
+{
+    struct saga_consumer *consumer;
+    struct fixture *fixture = given_backup_and_ten_messages_more(&consumer);
+
+    free_consumer(consumer);
+    restore(fixture);
+    expect_effects(fixture, 20, 20);
+    run_until_idle(GIVEN_CONSUMER(fixture, .redis = redis_address()));
+    expect_effects(fixture, 30, 30);
+}
+END_TEST
+
+/* trap: I9, I26: the same with a consumer that stays in its group, and has nothing to do. */
+START_TEST(test_consumer_that_lives_through_a_restore_reads_again_i9_i26)
+{
+    struct saga_consumer *consumer;
+    struct fixture *fixture = given_backup_and_ten_messages_more(&consumer);
+
+    start_running(consumer);
+    restore(fixture);
+    WAIT_UNTIL(effects_are(fixture, 30, 30), 20000);
+    produce_messages(fixture, 30, 5);
+    WAIT_UNTIL(effects_are(fixture, 35, 35), 20000);
+}
+END_TEST
+
+/* trap: I26: restored to before its first message. */
+START_TEST(test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26)
+{
+    struct fixture *fixture = given_consumer_fixture(2);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = redis_address());
+
+    produce_messages(fixture, 0, 20);
+    run_until_idle(consumer);
+    free_consumer(consumer);
+    db_exec(fixture->conn, "TRUNCATE effect, idempotency.inbox, idempotency.consumer_offset");
+    run_until_idle(GIVEN_CONSUMER(fixture, .redis = redis_address()));
+    expect_effects(fixture, 20, 20);
+}
+END_TEST
+
+/* trap: I9: a mark of another database is none. */
+START_TEST(test_consumer_does_not_believe_marks_of_another_database_i9)
+{
+    struct fixture *one = given_consumer_fixture(1), *two = given_consumer_fixture(1);
+    const char *group = unique_name("group");
+    struct saga_consumer *first;
+
+    produce_messages(one, 0, 5);
+    produce_messages(two, 0, 5);
+    first = GIVEN_CONSUMER(one, .redis = redis_address(), .group = group);
+    run_until_idle(first);
+    free_consumer(first);
+    run_until_idle(GIVEN_CONSUMER(two, .redis = redis_address(), .group = group));
+    expect_effects(one, 5, 5);
+    expect_effects(two, 5, 5);
+}
+END_TEST
+
+/* --- members ------------------------------------------------------------------------ */
+
+static bool
+offsets_agree(const struct fixture *fixture, int partitions)
+{
+    for (int i = 0; i < partitions; i++)
+        if (kafka_offset(fixture, i) != postgres_offset(fixture, i))
+            return false;
+    return true;
+}
+
+/* trap: I21: asleep past its session, in the middle of a transaction. */
+START_TEST(test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21)
+{
+    struct fixture *fixture = given_consumer_fixture(2);
+    const char *const sleepy[] = { "hold", "idle_in_tx_ms=1000", NULL };
+    struct process *one, *two;
+
+    produce_messages(fixture, 0, 20);
+    one = start_consumer(fixture, redis_address(), "stop", sleepy, NULL);
+    WAIT_UNTIL(strstr(process_output(one), "holding") != NULL, 20000);
+    process_freeze(one);
+    two = start_consumer(fixture, redis_address(), "stop", NULL, NULL);
+    WAIT_UNTIL(effects_are(fixture, 20, 20), 30000);
+    db_exec(fixture->conn, "INSERT INTO go DEFAULT VALUES");
+    process_thaw(one);
+    produce_messages(fixture, 20, 20);
+    WAIT_UNTIL(effects_are(fixture, 40, 40), 30000);
+    process_signal(one, SIGTERM);
+    process_signal(two, SIGTERM);
+    process_expect(one, 0, 10000);
+    process_expect(two, 0, 10000);
+    expect_effects(fixture, 40, 40);
+    ck_assert(offsets_agree(fixture, 2));
+}
+END_TEST
+
+static void
+come_and_go(const char *strategy)
+{
+    const struct saga_pair properties[] = { { "session.timeout.ms", "6000" },
+                                            { "heartbeat.interval.ms", "200" },
+                                            { "auto.commit.interval.ms", "50" },
+                                            { "partition.assignment.strategy", strategy },
+                                            { NULL, NULL } };
+    struct fixture *fixture = given_consumer_fixture(4);
+    struct saga_consumer *members[3] = { NULL };
+    int sent = 0;
+
+    for (int i = 0; i < 9; i++) {
+        struct saga_consumer **member = &members[i % 3];
+
+        if (*member != NULL && i % 2 == 0) {
+            free_consumer(*member);
+            *member = NULL;
+        } else if (*member == NULL) {
+            *member = GIVEN_CONSUMER(fixture, .redis = redis_address(), .properties = properties);
+            start_running(*member);
+        }
+        produce_messages(fixture, sent, 50);
+        sent += 50;
+        WAIT_UNTIL(db_int(fixture->conn, "SELECT count(*) FROM effect") > sent - 25, 20000);
+    }
+    WAIT_UNTIL(effects_are(fixture, sent, sent), 20000);
+    for (int i = 0; i < 3; i++)
+        if (members[i] != NULL)
+            free_consumer(members[i]);
+    ck_assert(offsets_agree(fixture, 4));
+    expect_effects(fixture, sent, sent);
+}
+
+/* trap: I21 */
+START_TEST(test_consumers_that_come_and_go_lose_and_double_nothing_eager_i21)
+{
+    come_and_go("range");
+}
+END_TEST
+
+START_TEST(test_consumers_that_come_and_go_lose_and_double_nothing_cooperative_i21)
+{
+    come_and_go("cooperative-sticky");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "idempotency_faults",
+        .tests = TESTS(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15,
+                       test_consumer_goes_on_after_postgres_was_away,
+                       test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25,
+                       test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
+                       test_consumer_that_lives_through_a_restore_reads_again_i9_i26,
+                       test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26,
+                       test_consumer_does_not_believe_marks_of_another_database_i9,
+                       test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21,
+                       test_consumers_that_come_and_go_lose_and_double_nothing_eager_i21,
+                       test_consumers_that_come_and_go_lose_and_double_nothing_cooperative_i21),
+        .timeout_s = 90,
+    });
+}
