@@ -215,7 +215,7 @@ BEGIN
             MESSAGE = 'a saga''s data must be a JSON object, not ' || jsonb_typeof(vals);
     END IF;
     -- Another trace of the same request is no other request.
-    trace := vals ->> 'traceparent';
+    trace := CASE WHEN octet_length(vals ->> 'traceparent') <= 256 THEN vals ->> 'traceparent' END;
     vals := vals - 'traceparent';
     IF octet_length(vals::text) > 65536 THEN
         RAISE program_limit_exceeded USING MESSAGE = 'a saga''s data has at most 65536 bytes';
