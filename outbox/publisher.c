@@ -157,8 +157,7 @@ start_over(struct publisher *p, struct saga_error *err)
 {
     int rc;
 
-    atomic_fetch_add(&p->tally->refused, sink_refused(p->sink));
-    sink_close(p->sink);
+    atomic_fetch_add(&p->tally->refused, sink_close(p->sink));
     p->sink = NULL;
     rc = settle(p, err);
     if (rc == 0)

@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -22,6 +23,10 @@ struct sink {
     struct window *window;
     const struct saga_log *log;
     bool broken;
+    struct {
+        char error[256], topic[256];
+        int64_t seq; /* 0: not a matter of one message */
+    } failure;       /* the first one that explains something */
     int64_t refused;
     int64_t progress_ms; /* when something was last acknowledged or begun */
     int64_t *complained_ms;
@@ -116,16 +121,46 @@ sink_check(const struct sink_options *options, struct saga_error *err)
 /* --- what librdkafka tells --------------------------------------------- */
 
 /* At most once a minute: what goes wrong with Kafka goes wrong again and again. */
-static void
-complain(struct sink *sink, const char *what, const char *error, const char *topic)
+static bool
+may_complain(struct sink *sink)
 {
     int64_t now = clock_mono_ms();
 
     if (*sink->complained_ms != 0 && now - *sink->complained_ms < COMPLAIN_MS)
-        return;
+        return false;
     *sink->complained_ms = now;
-    log_event(sink->log, SAGA_LOG_WARNING, what, LOG_TEXT("error", error), LOG_TEXT("topic", topic),
-              LOG_INT("waiting", (int64_t)window_open(sink->window)));
+    return true;
+}
+
+/* Notes why the sink is of no further use; told when it is closed. A message
+ * that was refused explains more than the producer's end that follows from it. */
+static void
+fail(struct sink *sink, const char *error, const char *topic, int64_t seq)
+{
+    sink->broken = true;
+    if (seq != 0)
+        sink->refused++;
+    if (sink->failure.seq != 0 || (sink->failure.error[0] != '\0' && seq == 0))
+        return;
+    snprintf(sink->failure.error, sizeof sink->failure.error, "%s", error);
+    snprintf(sink->failure.topic, sizeof sink->failure.topic, "%s", topic);
+    sink->failure.seq = seq;
+}
+
+static void
+tell_failure(struct sink *sink)
+{
+    if (sink->failure.error[0] == '\0' || !may_complain(sink))
+        return;
+    if (sink->failure.seq == 0)
+        log_event(sink->log, SAGA_LOG_WARNING,
+                  "the producer has given up; going on from the cursor with a new one",
+                  LOG_TEXT("error", sink->failure.error));
+    else
+        log_event(sink->log, SAGA_LOG_WARNING,
+                  "Kafka refused a message; it is sent again until it is accepted",
+                  LOG_TEXT("error", sink->failure.error), LOG_TEXT("topic", sink->failure.topic),
+                  LOG_INT("seq", sink->failure.seq));
 }
 
 /* The one place where a message counts as published. */
@@ -133,23 +168,22 @@ static void
 delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
 {
     struct sink *sink = user;
+    uint64_t position = (uint64_t)(uintptr_t)message->_private;
 
     (void)producer;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         CRASH_POINT("relay.before_ack");
-        window_ack(sink->window, (uint64_t)(uintptr_t)message->_private);
+        window_ack(sink->window, position);
         sink->progress_ms = clock_mono_ms();
         return;
     }
     sink->broken = true;
     /* What we gave up ourselves, or lost together with another, explains nothing. */
-    if (message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
-        message->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
-        message->err == RD_KAFKA_RESP_ERR__FATAL)
-        return;
-    sink->refused++;
-    complain(sink, "Kafka refused a message; trying again from there",
-             rd_kafka_err2str(message->err), rd_kafka_topic_name(message->rkt));
+    if (message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
+        message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT &&
+        message->err != RD_KAFKA_RESP_ERR__FATAL)
+        fail(sink, rd_kafka_err2str(message->err), rd_kafka_topic_name(message->rkt),
+             window_seq(sink->window, position));
 }
 
 static void
@@ -158,13 +192,14 @@ on_error(rd_kafka_t *producer, int error, const char *reason, void *user)
     struct sink *sink = user;
     char why[256];
 
-    if (error != RD_KAFKA_RESP_ERR__FATAL) {
-        complain(sink, "trouble with Kafka; trying again", reason, NULL);
-        return;
+    if (error == RD_KAFKA_RESP_ERR__FATAL) {
+        rd_kafka_fatal_error(producer, why, sizeof why);
+        fail(sink, why, "", 0);
+    } else if (may_complain(sink)) {
+        log_event(sink->log, SAGA_LOG_WARNING, "trouble with Kafka; trying again",
+                  LOG_TEXT("error", reason),
+                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
     }
-    rd_kafka_fatal_error(producer, why, sizeof why);
-    sink->broken = true;
-    complain(sink, "the producer has given up; going on with a new one from the cursor", why, NULL);
 }
 
 static void
@@ -216,18 +251,23 @@ fail:
     return rc;
 }
 
-void
+int64_t
 sink_close(struct sink *sink)
 {
+    int64_t refused;
+
     if (sink == NULL)
-        return;
+        return 0;
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(sink->producer, CLOSE_MS);
+    tell_failure(sink);
     for (size_t i = 0; i < sink->n_topics; i++)
         rd_kafka_topic_destroy(sink->topics[i]);
     free(sink->topics);
     rd_kafka_destroy(sink->producer);
+    refused = sink->refused;
     free(sink);
+    return refused;
 }
 
 /* --- producing --------------------------------------------------------- */
@@ -317,8 +357,7 @@ sink_produce(struct sink *sink, const struct row *row)
     row_read(row, &fields);
     topic = topic_of(sink, fields.topic);
     if (topic == NULL || !window_push(sink->window, row->seq, &position)) {
-        sink->broken = true;
-        complain(sink, "out of memory", NULL, fields.topic);
+        fail(sink, "out of memory", fields.topic, 0);
         return SINK_BROKEN;
     }
     if (window_open(sink->window) == 1)
@@ -329,10 +368,7 @@ sink_produce(struct sink *sink, const struct row *row)
     window_pop(sink->window);
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         return SINK_FULL;
-    sink->broken = true;
-    sink->refused++;
-    complain(sink, "a message cannot be produced; trying again from there", rd_kafka_err2str(code),
-             fields.topic);
+    fail(sink, rd_kafka_err2str(code), fields.topic, row->seq);
     return SINK_BROKEN;
 }
 
@@ -340,18 +376,14 @@ void
 sink_serve(struct sink *sink, int wait_ms)
 {
     rd_kafka_poll(sink->producer, wait_ms);
-    if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS)
-        complain(sink, "no answer from Kafka; still trying", NULL, NULL);
+    if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
+        may_complain(sink))
+        log_event(sink->log, SAGA_LOG_WARNING, "no answer from Kafka; still trying",
+                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
 }
 
 bool
 sink_broken(const struct sink *sink)
 {
     return sink->broken;
-}
-
-int64_t
-sink_refused(const struct sink *sink)
-{
-    return sink->refused;
 }

@@ -30,8 +30,9 @@ int sink_check(const struct sink_options *options, struct saga_error *err);
 int sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
               struct saga_error *err);
 
-/* Drops what was not answered. Every answer that came is in the window after. */
-void sink_close(struct sink *sink);
+/* Drops what was not answered. Every answer that came is in the window after.
+ * Returns how many messages were refused; logs the first. */
+int64_t sink_close(struct sink *sink);
 
 enum { SINK_TAKEN, SINK_FULL, SINK_BROKEN };
 
@@ -43,6 +44,5 @@ int sink_produce(struct sink *sink, const struct row *row);
 void sink_serve(struct sink *sink, int wait_ms);
 
 bool sink_broken(const struct sink *sink);
-int64_t sink_refused(const struct sink *sink); /* messages refused, of this sink */
 
 #endif

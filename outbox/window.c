@@ -59,6 +59,12 @@ window_pop(struct window *window)
     window->next--;
 }
 
+int64_t
+window_seq(const struct window *window, uint64_t position)
+{
+    return entry(window, position)->seq;
+}
+
 void
 window_ack(struct window *window, uint64_t position)
 {

@@ -36,6 +36,7 @@ bool window_push(struct window *window, int64_t seq, uint64_t *position);
 /* Takes the youngest back; it was not handed over after all. */
 void window_pop(struct window *window);
 
+int64_t window_seq(const struct window *window, uint64_t position);
 void window_ack(struct window *window, uint64_t position);
 
 /* Removes the acknowledged prefix. Returns how many messages that were; if not

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PostgreSQL crashes, or is slow to write: what the relay publishes must not
+ * vanish, and what vanished must not confuse it. Each test has a cluster of its
+ * own, whose log is written to disk only when somebody asks for it.
+ */
+#include "test/support/outbox.h"
+#include "test/support/run.h"
+#include "test/support/server.h"
+#include "test/support/wait.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct server *cluster;
+static const char *conninfo;
+static PGconn *conn;
+static const char *topic;
+
+static void
+setup(void)
+{
+    cluster = GIVEN_SERVER("pg", "wal_writer_delay=10s", "autovacuum=off", "jit=off");
+    conninfo = given_database_in(cluster);
+    conn = db_connect(conninfo);
+    topic = unique_name("topic");
+    mock_topic(given_mock(), topic, 1);
+}
+
+static void
+teardown(void)
+{
+    PQfinish(conn);
+}
+
+static void
+crash(void)
+{
+    server_kill(cluster);
+    PQfinish(conn);
+    server_start(cluster);
+    WAIT_UNTIL((conn = db_try_connect(conninfo)) != NULL, 20000);
+}
+
+/* --- O2 ------------------------------------------------------------------- */
+
+START_TEST(test_relay_o2_publishes_nothing_that_a_crash_erases)
+{
+    struct relay_thread *relay = start_relay(RELAY(.conninfo = conninfo));
+    struct records records;
+
+    db_exec(conn, "SET synchronous_commit = off");
+    for (int i = 0; i < 300; i++)
+        enqueue(conn, topic, "k", "x");
+    WAIT_UNTIL(relay_counters(relay).published > 0, 10000);
+    for (int i = 0; i < 50; i++)
+        enqueue(conn, topic, "k", "x");
+    WAIT_UNTIL(relay_counters(relay).published >= 350, 10000);
+    enqueue(conn, topic, "k", "erased, perhaps");
+    crash();
+    stop_relay(relay);
+
+    records = topic_records(topic);
+    ck_assert_uint_ge(records.n, 350);
+    for (size_t i = 0; i < records.n; i++)
+        ck_assert_msg(db_int(conn, "SELECT count(*) FROM outbox.message WHERE message_id = '%s'",
+                             record_header(&records.at[i], "message-id")) == 1,
+                      "record %zu was published, and its row is gone", i);
+}
+END_TEST
+
+/* --- O25 ------------------------------------------------------------------ */
+
+START_TEST(test_relay_o25_does_not_wait_for_a_flush_that_nobody_makes)
+{
+    PGconn *idle;
+
+    start_relay(RELAY(.conninfo = conninfo));
+    db_exec(conn, "CREATE TABLE unrelated (x int)");
+    enqueue(conn, topic, "k", "0");
+    await_published(topic, "0", 5000);
+    idle = open_transaction(conninfo);
+    db_exec(conn, "BEGIN");
+    enqueue(conn, topic, "k", "1");
+    db_exec(conn, "COMMIT");
+    db_exec(idle, "INSERT INTO unrelated VALUES (1)");
+    await_published(topic, "0 1", 1000);
+    /* And one whose own commit was asynchronous. */
+    db_exec(conn, "SET synchronous_commit = off");
+    enqueue(conn, topic, "k", "2");
+    await_published(topic, "0 1 2", 1000);
+}
+END_TEST
+
+/* --- O24 ------------------------------------------------------------------ */
+
+START_TEST(test_relay_o24_everything_arrives_after_a_crash_of_postgresql)
+{
+    struct relay_thread *a = start_relay(RELAY(.conninfo = conninfo, .lease_ms = 2000));
+    struct relay_thread *b = start_relay(RELAY(.conninfo = conninfo, .lease_ms = 2000));
+    int64_t epoch;
+
+    enqueue_many(conn, topic, "before", 20);
+    WAIT_UNTIL(pending(conn) == 0, 10000);
+
+    /* Xids that the crash forgets: of transactions that rolled back, of commits
+     * that nobody waited for, and of the cursor's own writes. */
+    db_exec(conn, "SET synchronous_commit = off");
+    for (int i = 0; i < 20; i++) {
+        db_exec(conn, "BEGIN");
+        enqueue(conn, topic, "k", "rolled_back");
+        db_exec(conn, "ROLLBACK");
+    }
+    enqueue(conn, topic, "k", "asynchronous");
+    await_published(topic, text_of("%s asynchronous", published(topic)), 5000);
+    WAIT_UNTIL(pending(conn) == 0, 5000);
+    for (int i = 0; i < 20; i++) {
+        db_exec(conn, "BEGIN");
+        enqueue(conn, topic, "k", "rolled_back");
+        db_exec(conn, "ROLLBACK");
+    }
+    crash();
+
+    for (int i = 0; i < 30; i++)
+        enqueue(conn, topic, "k", text_of("after%d", i));
+    WAIT_UNTIL(pending(conn) == 0, 20000);
+    for (int i = 0; i < 30; i++)
+        ck_assert_ptr_nonnull(strstr(text_of("%s ", published(topic)), text_of(" after%d ", i)));
+    ck_assert_ptr_null(strstr(published(topic), "rolled_back"));
+
+    /* Two relays, one owner. */
+    ck_assert(!relay_ended(a) && !relay_ended(b));
+    epoch = db_int(conn, "SELECT epoch FROM outbox.stream");
+    ck_assert_int_eq(relay_counters(a).acquired + relay_counters(b).acquired, epoch);
+    STAYS_TRUE(db_int(conn, "SELECT epoch FROM outbox.stream") == epoch, 1000);
+    ck_assert_int_eq(stop_relay(a), 0);
+    ck_assert_int_eq(stop_relay(b), 0);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "outbox_crash",
+        .tests = TESTS(test_relay_o2_publishes_nothing_that_a_crash_erases,
+                       test_relay_o25_does_not_wait_for_a_flush_that_nobody_makes,
+                       test_relay_o24_everything_arrives_after_a_crash_of_postgresql),
+        .setup = setup,
+        .teardown = teardown,
+        .timeout_s = 60,
+    });
+}

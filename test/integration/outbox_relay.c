@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The program outbox-relay: from psql to Kafka, and what it says to wrong use.
+ */
+#include "test/support/outbox.h"
+#include "test/support/run.h"
+#include "test/support/wait.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- from psql to Kafka --------------------------------------------------- */
+
+START_TEST(test_outbox_relay_once_publishes_what_psql_wrote)
+{
+    const char *conninfo = given_database(), *topic = GIVEN_TOPIC(1);
+    const char *id = run_process(ARGS(
+        "psql", "-XAtqd", conninfo, "-c",
+        text_of("SELECT outbox.enqueue('%s', 'hello', 'order-1', '{\"trace\": \"t1\"}')", topic)));
+    const char *pending_row, *published_row;
+    struct records records;
+
+    id = text_of("%.36s", id);
+    pending_row = run_process(ARGS("psql", "-XAtqd", conninfo, "-c",
+                                   "SELECT id, key, status FROM outbox.local_messages"));
+    ck_assert_str_eq(pending_row, text_of("%s|order-1|pending\n", id));
+    run_process(ARGS("outbox-relay", "--database", conninfo, "--brokers", brokers(), "--once"));
+
+    records = topic_records(topic);
+    ck_assert_uint_eq(records.n, 1);
+    ck_assert_str_eq(records.at[0].key, "order-1");
+    ck_assert_str_eq(records.at[0].value, "hello");
+    ck_assert_str_eq(record_header(&records.at[0], "message-id"), id);
+    ck_assert_str_eq(record_header(&records.at[0], "trace"), "t1");
+    published_row = run_process(ARGS("psql", "-XAtqd", conninfo, "-c",
+                                     "SELECT id, key, status FROM outbox.local_messages"));
+    ck_assert_str_eq(published_row, text_of("%s|order-1|published\n", id));
+}
+END_TEST
+
+START_TEST(test_outbox_relay_once_has_nothing_to_do)
+{
+    const char *conninfo = given_database();
+
+    run_process(ARGS("outbox-relay", "--database", conninfo, "--brokers", brokers(), "--once"));
+}
+END_TEST
+
+START_TEST(test_outbox_relay_stops_in_order)
+{
+    const char *conninfo = given_database(), *topic = GIVEN_TOPIC(1);
+    PGconn *conn = db_connect(conninfo);
+
+    for (int i = 0; i < 2; i++) {
+        struct process *relay = start_relay_program(conninfo, NULL, "linger.ms = 0", NULL);
+
+        enqueue(conn, topic, "k", text_of("m%d", i));
+        WAIT_UNTIL(pending(conn) == 0, 10000);
+        process_signal(relay, i == 0 ? SIGTERM : SIGINT);
+        process_expect(relay, 0, 10000);
+        ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM outbox.stream WHERE owner IS NULL"), 1);
+    }
+    expect_published(topic, "m0 m1");
+    PQfinish(conn);
+}
+END_TEST
+
+/* Everything it needs comes from the file; what is unreachable is tried again. */
+START_TEST(test_outbox_relay_keeps_trying_while_kafka_is_away)
+{
+    const char *conninfo = given_database();
+    PGconn *conn = db_connect(conninfo);
+    struct process *relay;
+
+    use_brokers("127.0.0.1:1");
+    enqueue(conn, "t", "k", "1");
+    relay = start_relay_program(conninfo, "drain_ms = 100", NULL, ARGS("--once"));
+    WAIT_UNTIL(strstr(process_errors(relay), "trouble with Kafka") != NULL, 10000);
+    STAYS_TRUE(!process_ended(relay), 1500);
+    /* Once a minute, not at every attempt. */
+    ck_assert_ptr_null(
+        strstr(strstr(process_errors(relay), "trouble with Kafka") + 1, "trouble with Kafka"));
+    process_signal(relay, SIGTERM);
+    process_expect(relay, 0, 10000);
+    ck_assert_int_eq(pending(conn), 1);
+    PQfinish(conn);
+}
+END_TEST
+
+/* --- wrong use -------------------------------------------------------------- */
+
+static void
+expect_usage_error(const char *const *args, int code, const char *says)
+{
+    struct process *relay = start_process(args, NULL);
+
+    process_expect(relay, code, 10000);
+    ck_assert_msg(strstr(process_errors(relay), says) != NULL, "it said: %s",
+                  process_errors(relay));
+}
+
+START_TEST(test_outbox_relay_answers_wrong_use)
+{
+    const char *ini = text_of("%s/test-output/%s.ini", build_dir(), unique_name("bad"));
+    FILE *file;
+
+    expect_usage_error(ARGS("outbox-relay"), 2, "no brokers");
+    expect_usage_error(ARGS("outbox-relay", "--nonsense"), 2, "usage:");
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "more"), 2, "more");
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--metrics", "127.0.0.1:1"), 2,
+                       "not in this version");
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--config", "/nowhere"), 2,
+                       "/nowhere");
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--database", "nonsense=1"), 2,
+                       "nonsense");
+    run_process(ARGS("mkdir", "-p", text_of("%s/test-output", build_dir())));
+    file = fopen(ini, "w");
+    ck_assert_ptr_nonnull(file);
+    fputs("[relay]\nlease_ms = 1000\nspeed = 11\n", file);
+    fclose(file);
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--config", ini), 2, "line 3");
+    file = fopen(ini, "w");
+    ck_assert_ptr_nonnull(file);
+    fputs("[kafka]\nacks = 1\n", file);
+    fclose(file);
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--config", ini), 2, "acks");
+    ck_assert_ptr_nonnull(strstr(run_process(ARGS("outbox-relay", "--help")), "--database"));
+    ck_assert_ptr_nonnull(strstr(run_process(ARGS("outbox-relay", "--version")), "outbox-relay"));
+}
+END_TEST
+
+START_TEST(test_outbox_relay_says_what_is_wrong_with_the_database)
+{
+    expect_usage_error(
+        ARGS("outbox-relay", "--brokers", "a:1", "--once", "--database", given_empty_database()), 1,
+        "sagactl migrate up");
+    expect_usage_error(
+        ARGS("outbox-relay", "--brokers", "a:1", "--once", "--database", "host=127.0.0.1 port=1"),
+        1, "refused");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "outbox_relay",
+        .tests = TESTS(test_outbox_relay_once_publishes_what_psql_wrote,
+                       test_outbox_relay_once_has_nothing_to_do, test_outbox_relay_stops_in_order,
+                       test_outbox_relay_keeps_trying_while_kafka_is_away,
+                       test_outbox_relay_answers_wrong_use,
+                       test_outbox_relay_says_what_is_wrong_with_the_database),
+        .timeout_s = 40,
+    });
+}
