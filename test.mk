@@ -12,7 +12,7 @@ TEST_SRCS := $(if $(filter crash,$(FLAVOUR)),$(wildcard test/crash/*.c),\
                $(wildcard test/unit/*/*.c test/integration/*.c))
 TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard test/programs/*.c))
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
-TEST_LIBS         = $(shell $(PKG_CONFIG) --libs check)
+TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
 .PHONY: test tests valgrind
 
