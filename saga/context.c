@@ -76,30 +76,6 @@ context_take(struct saga_ctx *ctx, struct saga_bytes texts, struct saga_error *e
     return 0;
 }
 
-static const char sql_take_apart[] =
-    "SELECT ARRAY(SELECT pg_catalog.unnest(ARRAY[e.key, e.value])"
-    " FROM pg_catalog.jsonb_each_text(pg_catalog.convert_from($1, 'UTF8')::pg_catalog.jsonb) e)";
-
-int
-context_take_json(struct saga_ctx *ctx, struct saga_bytes json, struct saga_error *err)
-{
-    struct pg_rows rows = PG_ROWS_INIT;
-    int rc;
-
-    rc = pg_exec(ctx->pg, sql_take_apart, PG_ARGS(PG_BYTEA(json)), &rows, err);
-    if (rc == SAGA_EDB && err != NULL && strncmp(err->sqlstate, "22", 2) == 0) {
-        char said[128];
-
-        snprintf(said, sizeof said, "%.127s", err->message);
-        error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", said);
-        rc = error_flag(err, SAGA_EINVAL, SAGA_ERR_TX_ABORTED);
-    }
-    if (rc == 0)
-        rc = context_take(ctx, pg_bytes(&rows, 0, 0), err);
-    pg_rows_clear(&rows);
-    return rc;
-}
-
 const char *
 saga_get(struct saga_ctx *ctx, const char *name)
 {

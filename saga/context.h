@@ -42,10 +42,6 @@ void context_clear(struct saga_ctx *ctx);
  * that is NULL is left out. SAGA_ENOMEM, SAGA_EINVAL. */
 int context_take(struct saga_ctx *ctx, struct saga_bytes texts, struct saga_error *err);
 
-/* The same from a JSON object, taken apart by the server: one round trip.
- * Where it is none, SAGA_EINVAL, and the transaction has failed. */
-int context_take_json(struct saga_ctx *ctx, struct saga_bytes json, struct saga_error *err);
-
 /*
  * Calls `fn` and returns the step's answer: SAGA_DONE, SAGA_WAIT, SAGA_RETRY,
  * SAGA_REFUSED, or a negative code. ctx->reason says why, unless done. The

@@ -96,13 +96,22 @@ find_trace(const struct saga_pair *headers)
     return trace != NULL && strlen(trace) <= TRACE_MAX ? trace : NULL;
 }
 
+/* For people, so anything will do where it is missing or no number. */
+static int32_t
+read_attempt(const struct saga_pair *headers)
+{
+    const char *text = find(headers, WIRE_SAGA_ATTEMPT);
+    long attempt = text != NULL ? strtol(text, NULL, 10) : 1;
+
+    return attempt < 1 ? 1 : attempt > INT32_MAX ? INT32_MAX : (int32_t)attempt;
+}
+
 int
 wire_read_command(struct wire_command *command, const struct saga_record *record,
                   struct saga_error *err)
 {
     const struct saga_pair *headers = record->headers;
-    const char *attempt = find(headers, WIRE_SAGA_ATTEMPT);
-    struct wire_command read = { .attempt = attempt != NULL ? atoi(attempt) : 1 };
+    struct wire_command read = { .attempt = read_attempt(headers) };
     int rc;
 
     if ((rc = need_saga_id(&read.saga_id, headers, err)) != 0 ||

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { PARTS = 4, SIDES = 2 };
@@ -261,15 +262,84 @@ START_TEST(test_race_i19_all_orders_both_die)
 }
 END_TEST
 
+/* --- many at once ------------------------------------------------------------------ */
+
+enum { CROWD = 6, CROWD_SAGAS = 25 };
+
+struct member {
+    pthread_t thread;
+    PGconn *conn;
+    int number, failures;
+};
+
+/* Everybody hands in the same sagas in the same order: steps, compensations,
+ * and all of them more than once. */
+static void *
+jostle(void *arg)
+{
+    struct member *member = arg;
+    int32_t verdict;
+
+    for (int i = 0; i < CROWD_SAGAS; i++) {
+        char saga_id[37];
+        struct saga_pair headers[] = { { "saga-id", saga_id },
+                                       { "saga-definition", "order" },
+                                       { "saga-step", "reserve" },
+                                       { "saga-action", member->number % 2 ? "run" : "compensate" },
+                                       { "saga-reply-to", "order.replies" },
+                                       { NULL, NULL } };
+        struct saga_record record = { .topic = "t",
+                                      .payload = { "{\"sku\": \"lamp\"}", 15 },
+                                      .headers = headers };
+
+        snprintf(saga_id, sizeof saga_id, "019a5b2e-7c00-7a10-8000-%012d", i);
+        if (saga_uuid_make(&record.id, NULL) != 0 || saga_begin(member->conn, NULL) != 0 ||
+            saga_inbox_enter(member->conn, GROUP, &record, &verdict, NULL) != 0 ||
+            saga_command_handle(member->conn, GROUP, &inventory, &record, 0, NULL, NULL) != 0 ||
+            saga_commit(member->conn, NULL) != 0) {
+            saga_rollback(member->conn);
+            member->failures++;
+        }
+    }
+    return NULL;
+}
+
+/* No deadlock, no step twice, and each undone as often as done. trap: I19 */
+START_TEST(test_race_i19_crowd_neither_deadlocks_nor_doubles)
+{
+    struct member members[CROWD];
+
+    db_exec(watcher, "UPDATE stock SET free = 1000");
+    for (int i = 0; i < CROWD; i++) {
+        members[i] = (struct member){ .conn = db_connect(conninfo), .number = i };
+        ck_assert_int_eq(pthread_create(&members[i].thread, NULL, jostle, &members[i]), 0);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(members[i].thread, NULL);
+        ck_assert_int_eq(members[i].failures, 0);
+        PQfinish(members[i].conn);
+    }
+    ck_assert_int_eq(reply_count(watcher), CROWD * CROWD_SAGAS);
+    ck_assert_int_eq(db_int(watcher, "SELECT free FROM stock"), 1000);
+    ck_assert_int_eq(db_int(watcher, "SELECT count(*) FROM (SELECT FROM effect"
+                                     " GROUP BY saga_id, action HAVING count(*) > 1) doubled"),
+                     0);
+    ck_assert_int_eq(db_int(watcher, "SELECT count(*) FILTER (WHERE action = 'run') -"
+                                     " count(*) FILTER (WHERE action = 'compensate') FROM effect"),
+                     0);
+}
+END_TEST
+
 int
 main(void)
 {
-    return run_tests(&(struct tests){ .name = "participant/race",
-                                      .setup = setup,
-                                      .teardown = teardown,
-                                      .timeout_s = 60,
-                                      .tests = TESTS(test_race_i19_all_orders_both_commit,
-                                                     test_race_i19_all_orders_step_dies,
-                                                     test_race_i19_all_orders_compensation_dies,
-                                                     test_race_i19_all_orders_both_die) });
+    return run_tests(&(struct tests){
+        .name = "participant/race",
+        .setup = setup,
+        .teardown = teardown,
+        .timeout_s = 60,
+        .tests =
+            TESTS(test_race_i19_all_orders_both_commit, test_race_i19_all_orders_step_dies,
+                  test_race_i19_all_orders_compensation_dies, test_race_i19_all_orders_both_die,
+                  test_race_i19_crowd_neither_deadlocks_nor_doubles) });
 }

@@ -304,6 +304,37 @@ START_TEST(test_saga_s17_pivot_never_answered_is_parked_then_goes_on)
 }
 END_TEST
 
+/* Nobody has to do anything: the answer was all that it lacked. trap: S17 */
+START_TEST(test_saga_s17_parked_pivot_goes_on_when_its_answer_comes_late)
+{
+    struct saga_record late;
+
+    replied(carried_out(command_for("reserve", "run", 1)));
+    late = carried_out(command_for("charge", "run", 1));
+    command_for("charge", "run", 2);
+    WAIT_UNTIL(work() && strcmp(state(), "parked") == 0, 5000);
+    replied(late);
+    ck_assert_str_eq(state(), "completed");
+    expect_step_effects(inventory_db, saga, "charge", 1, 0);
+}
+END_TEST
+
+/* The orchestrator was deployed with other steps while the command was away. */
+START_TEST(test_saga_of_other_steps_is_parked_by_its_reply)
+{
+    struct saga_record reply = carried_out(command_for("reserve", "run", 1));
+
+    db_exec(orders, "INSERT INTO saga.definition (name, digest, steps) VALUES ('order', 'older',"
+                    " '[{\"name\": \"reserve\", \"kind\": \"compensatable\"},"
+                    "   {\"name\": \"gift-wrap\", \"kind\": \"pivot\"}]')");
+    db_exec(orders, "UPDATE saga.instance SET digest = 'older'");
+    replied(reply);
+    ck_assert_str_eq(state(), "parked");
+    ck_assert_ptr_nonnull(strstr(db_text(orders, "SELECT reason FROM saga.instance"), "gift-wrap"));
+    ck_assert(!post_take(&commands, &reply));
+}
+END_TEST
+
 /* trap: S17 */
 START_TEST(test_saga_s17_cancel_and_deadline_behind_the_pivot_only_alarm)
 {
@@ -382,6 +413,8 @@ main(void)
                        test_saga_s2_reply_of_run_while_compensating_changes_nothing,
                        test_saga_s17_pivot_without_answer_is_asked_again,
                        test_saga_s17_pivot_never_answered_is_parked_then_goes_on,
+                       test_saga_s17_parked_pivot_goes_on_when_its_answer_comes_late,
+                       test_saga_of_other_steps_is_parked_by_its_reply,
                        test_saga_s17_cancel_and_deadline_behind_the_pivot_only_alarm,
                        test_reply_malformed_is_named_and_leaves_nothing,
                        test_reply_too_large_is_refused) });

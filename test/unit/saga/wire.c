@@ -74,6 +74,28 @@ START_TEST(test_wire_command_needs_no_attempt_and_no_trace)
 }
 END_TEST
 
+START_TEST(test_wire_attempt_is_a_number_whatever_comes)
+{
+    static const struct {
+        const char *text;
+        int32_t attempt;
+    } attempts[] = {
+        { "2", 2 }, { "0", 1 }, { "-5", 1 }, { "many", 1 }, { "99999999999999999999", INT32_MAX },
+    };
+
+    for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {
+        struct wire_command command;
+
+        ck_assert_int_eq(
+            read_command(&command, SAGA_PAIRS(SAGA_ID, { "saga-definition", "order" },
+                                              { "saga-step", "reserve" }, { "saga-action", "run" },
+                                              REPLY_TO, { "saga-attempt", attempts[i].text })),
+            0);
+        ck_assert_int_eq(command.attempt, attempts[i].attempt);
+    }
+}
+END_TEST
+
 START_TEST(test_wire_repeated_header_counts_the_last)
 {
     struct wire_command command;
@@ -167,6 +189,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "saga/wire",
         .tests = TESTS(test_wire_command_is_read, test_wire_command_needs_no_attempt_and_no_trace,
+                       test_wire_attempt_is_a_number_whatever_comes,
                        test_wire_repeated_header_counts_the_last,
                        test_wire_malformed_command_names_the_header, test_wire_reply_is_read,
                        test_wire_reply_of_a_compensation_is_never_refused) });
