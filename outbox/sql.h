@@ -145,13 +145,18 @@
     " 200 + pg_catalog.pg_column_size(m.headers)"                                                  \
     "     + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"
 
-/* Rows of transactions that prev saw running and that have ended since. The
- * index on (xid, seq) gives those of each in order. */
+/*
+ * Rows of transactions that prev saw running and that have ended since. The
+ * index on (xid, seq) gives those of each in order, and the comparison of whole
+ * rows leaves the planner no other: after one large transaction it would
+ * believe that every xid has so many rows, and walk along seq.
+ */
 #define SQL_PAGE_LATE                                                                              \
     SQL_PAGE("SELECT late.* FROM pg_catalog.unnest($3::text[]) AS ended (xid),"                    \
              " LATERAL (SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                         \
-             "           WHERE m.xid = ended.xid::xid8 AND m.seq > $4 AND m.seq <= $5"             \
-             "           ORDER BY m.seq LIMIT $1) AS late"                                         \
+             "           WHERE (m.xid, m.seq) > (ended.xid::xid8, $4)"                             \
+             "             AND (m.xid, m.seq) <= (ended.xid::xid8, $5)"                            \
+             "           ORDER BY m.xid, m.seq LIMIT $1) AS late"                                  \
              " ORDER BY late.seq LIMIT $1")
 
 /*
