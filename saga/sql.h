@@ -53,6 +53,7 @@
  *
  * An operator's request that has come meanwhile keeps the row due.
  */
+/* clang-format off: it indents behind a macro that stands among texts. */
 #define SQL_SAVE                                                                                   \
     "WITH c AS (SELECT * FROM ROWS FROM ("                                                         \
     "  pg_catalog.unnest($1::uuid[]), pg_catalog.unnest($2::bigint[]),"                            \
@@ -76,70 +77,42 @@
     "u AS (UPDATE saga.instance i SET version = i.version + 1, state = c.state,"                   \
     "  reason = c.reason, step_states = c.step_states::text[],"                                    \
     "  step_attempts = c.step_attempts::int[],"                                                    \
-    "  step_due_at = ARRAY(SELECT " SQL_TIME(                                                      \
-        "t.us") "    FROM pg_catalog.unnest(c.step_due::bigint[]) WITH ORDINALITY t (us, n) "      \
-                "ORDER BY t.n),"                                                                   \
-                "  undo_deadline_at = " SQL_TIME(                                                  \
-                    "c.undo_deadline") ","                                                         \
-                                       "  overdue = c.overdue <> 0, alarms = i.alarms + c.alarm,"  \
-                                       "  data = CASE WHEN c.patch IS NULL THEN i.data ELSE "      \
-                                       "i.data || c.patch::jsonb END,"                             \
-                                       "  request = CASE WHEN c.request_done = 0 AND c.state NOT " \
-                                       "IN ('completed', 'compensated')"                           \
-                                       "    THEN i.request END,"                                   \
-                                       "  request_reason = CASE WHEN c.request_done = 0"           \
-                                       "    AND c.state NOT IN ('completed', 'compensated') THEN " \
-                                       "i.request_reason END,"                                     \
-                                       "  due_at = CASE WHEN c.state IN ('completed', "            \
-                                       "'compensated') THEN NULL"                                  \
-                                       "    WHEN i.request IS NOT NULL AND c.request_done = 0 "    \
-                                       "THEN pg_catalog.clock_timestamp()"                         \
-                                       "    WHEN c.due IS NULL THEN NULL"                          \
-                                       "    ELSE greatest(" SQL_TIME(                              \
-                                           "c.due") ","                                            \
-                                                    "      pg_catalog.clock_timestamp() + "        \
-                                                    "nullif(c.hold_ms, 0) * interval '1 ms') END," \
-                                                    "  updated_at = pg_catalog.clock_timestamp()"  \
-                                                    " FROM c WHERE i.id = c.id AND i.version = "   \
-                                                    "c.version"                                    \
-                                                    " RETURNING i.id, i.version, i.state, "        \
-                                                    "i.data, i.traceparent),"                      \
-                                                    "h AS (INSERT INTO saga.history"               \
-                                                    " (saga_id, version, event, step, action, "    \
-                                                    "attempt, step_state, state, reason, "         \
-                                                    "message_id)"                                  \
-                                                    " SELECT u.id, u.version, c.event, c.step, "   \
-                                                    "c.action, c.attempt, c.step_state, u.state,"  \
-                                                    "  c.event_reason, NULL FROM u JOIN c ON "     \
-                                                    "c.id = u.id WHERE c.event IS NOT NULL"        \
-                                                    " UNION ALL"                                   \
-                                                    " SELECT u.id, u.version, 'sent', m.step, "    \
-                                                    "m.action, m.attempt,"                         \
-                                                    "  CASE m.action WHEN 'run' THEN 'waiting' "   \
-                                                    "ELSE 'compensating' END, u.state, NULL,"      \
-                                                    "  m.message_id FROM u JOIN m ON m.id = "      \
-                                                    "u.id),"                                       \
-                                                    "o AS (INSERT INTO outbox.message "            \
-                                                    "(message_id, topic, key, headers, payload)"   \
-                                                    " SELECT m.message_id, m.topic, u.id::text,"   \
-                                                    "  ARRAY['" WIRE_SAGA_ID                       \
-                                                    "', u.id::text, '" WIRE_SAGA_DEFINITION        \
-                                                    "', $27,"                                      \
-                                                    "   '" WIRE_SAGA_STEP                          \
-                                                    "', m.step, '" WIRE_SAGA_ACTION "', m.action," \
-                                                    "   '" WIRE_SAGA_ATTEMPT                       \
-                                                    "', m.attempt::text, '" WIRE_SAGA_REPLY_TO     \
-                                                    "', $28]"                                      \
-                                                    "  || CASE WHEN u.traceparent IS NULL THEN "   \
-                                                    "'{}'::text[]"                                 \
-                                                    "     ELSE ARRAY['" WIRE_TRACEPARENT           \
-                                                    "', u.traceparent] END,"                       \
-                                                    "  pg_catalog.convert_to(u.data::text, "       \
-                                                    "'UTF8') FROM u JOIN m ON m.id = u.id)"        \
-                                                    " SELECT CASE WHEN (SELECT "                   \
-                                                    "pg_catalog.count(*) FROM u) <> "              \
-                                                    "pg_catalog.cardinality($1)"                   \
-                                                    "  THEN saga.overtaken() END"
+    "  step_due_at = ARRAY(SELECT " SQL_TIME("t.us")                                               \
+    "    FROM pg_catalog.unnest(c.step_due::bigint[]) WITH ORDINALITY t (us, n) ORDER BY t.n),"    \
+    "  undo_deadline_at = " SQL_TIME("c.undo_deadline") ","                                        \
+    "  overdue = c.overdue <> 0, alarms = i.alarms + c.alarm,"                                     \
+    "  data = CASE WHEN c.patch IS NULL THEN i.data ELSE i.data || c.patch::jsonb END,"            \
+    "  request = CASE WHEN c.request_done = 0 AND c.state NOT IN ('completed', 'compensated')"     \
+    "    THEN i.request END,"                                                                      \
+    "  request_reason = CASE WHEN c.request_done = 0"                                              \
+    "    AND c.state NOT IN ('completed', 'compensated') THEN i.request_reason END,"               \
+    "  due_at = CASE WHEN c.state IN ('completed', 'compensated') THEN NULL"                       \
+    "    WHEN i.request IS NOT NULL AND c.request_done = 0 THEN pg_catalog.clock_timestamp()"      \
+    "    WHEN c.due IS NULL THEN NULL"                                                             \
+    "    ELSE greatest(" SQL_TIME("c.due") ","                                                     \
+    "      pg_catalog.clock_timestamp() + nullif(c.hold_ms, 0) * interval '1 ms') END,"            \
+    "  updated_at = pg_catalog.clock_timestamp()"                                                  \
+    " FROM c WHERE i.id = c.id AND i.version = c.version"                                          \
+    " RETURNING i.id, i.version, i.state, i.data, i.traceparent),"                                 \
+    "h AS (INSERT INTO saga.history"                                                               \
+    " (saga_id, version, event, step, action, attempt, step_state, state, reason, message_id)"     \
+    " SELECT u.id, u.version, c.event, c.step, c.action, c.attempt, c.step_state, u.state,"        \
+    "  c.event_reason, NULL FROM u JOIN c ON c.id = u.id WHERE c.event IS NOT NULL"                \
+    " UNION ALL"                                                                                   \
+    " SELECT u.id, u.version, 'sent', m.step, m.action, m.attempt,"                                \
+    "  CASE m.action WHEN 'run' THEN 'waiting' ELSE 'compensating' END, u.state, NULL,"            \
+    "  m.message_id FROM u JOIN m ON m.id = u.id),"                                                \
+    "o AS (INSERT INTO outbox.message (message_id, topic, key, headers, payload)"                  \
+    " SELECT m.message_id, m.topic, u.id::text,"                                                   \
+    "  ARRAY['" WIRE_SAGA_ID "', u.id::text, '" WIRE_SAGA_DEFINITION "', $27,"                     \
+    "   '" WIRE_SAGA_STEP "', m.step, '" WIRE_SAGA_ACTION "', m.action,"                           \
+    "   '" WIRE_SAGA_ATTEMPT "', m.attempt::text, '" WIRE_SAGA_REPLY_TO "', $28]"                  \
+    "  || CASE WHEN u.traceparent IS NULL THEN '{}'::text[]"                                       \
+    "     ELSE ARRAY['" WIRE_TRACEPARENT "', u.traceparent] END,"                                  \
+    "  pg_catalog.convert_to(u.data::text, 'UTF8') FROM u JOIN m ON m.id = u.id)"                  \
+    " SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM u) <> pg_catalog.cardinality($1)"          \
+    "  THEN saga.overtaken() END"
+/* clang-format on */
 
 /* Steps of the definition that an instance was started with, as it was
  * registered then. */
