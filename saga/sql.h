@@ -52,8 +52,10 @@
  * which makes their order that of the saga.
  *
  * An operator's request that has come meanwhile keeps the row due.
+ *
+ * (The formatter indents behind a macro that stands among texts: not here.)
  */
-/* clang-format off: it indents behind a macro that stands among texts. */
+/* clang-format off */
 #define SQL_SAVE                                                                                   \
     "WITH c AS (SELECT * FROM ROWS FROM ("                                                         \
     "  pg_catalog.unnest($1::uuid[]), pg_catalog.unnest($2::bigint[]),"                            \
