@@ -20,23 +20,35 @@
     "       FROM pg_catalog.jsonb_each_text(i.data) e),"                                           \
     " pg_catalog.clock_timestamp()"
 
-/* The clock in a subquery: by itself it is volatile, and then no condition for
- * the index. Whoever holds a row's lock is at work on it. */
-#define SQL_CLAIM                                                                                  \
-    "SELECT " SQL_INSTANCE_COLUMNS " FROM saga.instance i"                                         \
+/*
+ * Which sagas are due and in nobody's hands. The locks are given back at once,
+ * and one of them is taken by SQL_TAKE: a row that has changed between this
+ * snapshot and its lock is left out of the result but stays locked, and must
+ * not stay so while a step of another saga runs.
+ *
+ * The clock in a subquery: by itself it is volatile, and then no condition for
+ * the index.
+ */
+#define SQL_DUE                                                                                    \
+    "SELECT i.id, i.version FROM saga.instance i"                                                  \
     " WHERE i.definition = $1 AND i.due_at <= (SELECT pg_catalog.clock_timestamp())"               \
-    " ORDER BY i.due_at LIMIT $3 FOR UPDATE SKIP LOCKED"
+    " ORDER BY i.due_at LIMIT $2 FOR UPDATE SKIP LOCKED"
+
+/* Whoever holds a row's lock is at work on it. */
+#define SQL_TAKE                                                                                   \
+    "SELECT " SQL_INSTANCE_COLUMNS " FROM saga.instance i"                                         \
+    " WHERE i.definition = $1 AND i.id = $3 AND i.version = $4 FOR UPDATE SKIP LOCKED"
+
+/* A worker goes on with the saga that it has just saved, unless somebody has
+ * overtaken it. It waits for the lock: others look whether it is due. */
+#define SQL_TAKE_AGAIN                                                                             \
+    "SELECT " SQL_INSTANCE_COLUMNS " FROM saga.instance i"                                         \
+    " WHERE i.definition = $1 AND i.id = $3 AND i.version = $4 FOR UPDATE"
 
 /* Locked in the order of ids, so that two batches never wait for each other. */
 #define SQL_LOAD                                                                                   \
     "SELECT " SQL_INSTANCE_COLUMNS " FROM saga.instance i"                                         \
     " WHERE i.definition = $1 AND i.id = ANY ($3) ORDER BY i.id FOR UPDATE"
-
-/* A worker goes on with the saga that it has just saved, unless somebody else
- * has it by now: then his lock or his version is in the way. */
-#define SQL_CLAIM_AGAIN                                                                            \
-    "SELECT " SQL_INSTANCE_COLUMNS " FROM saga.instance i"                                         \
-    " WHERE i.definition = $1 AND i.id = $3 AND i.version = $4 FOR UPDATE SKIP LOCKED"
 
 /* Microseconds of Unix time, exactly. */
 #define SQL_TIME(us) "('epoch'::timestamptz + " us " * interval '1 microsecond')"

@@ -124,21 +124,42 @@ store_batch_clear(struct store_batch *batch)
 /* --- asking for them -------------------------------------------------------------- */
 
 int
-store_claim(struct pg *pg, const struct definition *definition, int32_t limit, int32_t lease_ms,
-            struct store_batch *batch, struct saga_error *err)
+store_find_due(struct pg *pg, const struct definition *definition, size_t limit,
+               struct store_due *due, size_t *n, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    const struct pg_arg args[] = { PG_TEXT(definition->name), PG_INT8((int64_t)limit) };
+    const struct pg_statement statements[] = {
+        { .sql = SQL_BEGIN },
+        { .sql = SQL_DUE, .args = args, .n_args = 2, .rows = &rows },
+        { .sql = "ROLLBACK" },
+    };
+    int rc = pg_batch(pg, statements, 3, err);
+
+    if (rc == 0) {
+        for (int row = 0; row < rows.n; row++)
+            due[row] = (struct store_due){ pg_uuid(&rows, row, 0), pg_int(&rows, row, 1) };
+        *n = (size_t)rows.n;
+    }
+    pg_rows_clear(&rows);
+    return rc;
+}
+
+int
+store_take(struct pg *pg, const struct definition *definition, const struct store_due *due,
+           int32_t lease_ms, struct store_batch *batch, struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
     const struct pg_arg lease_args[] = { PG_INT4(lease_ms) };
-    const struct pg_arg claim_args[] = { PG_TEXT(definition->name), PG_TEXT(definition->digest),
-                                         PG_INT4(limit) };
+    const struct pg_arg take_args[] = { PG_TEXT(definition->name), PG_TEXT(definition->digest),
+                                        PG_UUID(&due->id), PG_INT8(due->version) };
     const struct pg_statement statements[] = {
         { .sql = SQL_BEGIN },
         { .sql = SQL_LEASE, .args = lease_args, .n_args = 1 },
-        { .sql = SQL_CLAIM, .args = claim_args, .n_args = 3, .rows = &rows },
+        { .sql = SQL_TAKE, .args = take_args, .n_args = 4, .rows = &rows },
     };
-    int rc;
+    int rc = pg_batch(pg, statements, 3, err);
 
-    rc = pg_batch(pg, statements, 3, err);
     if (rc != 0) {
         pg_rows_clear(&rows);
         return rc;

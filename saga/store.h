@@ -34,13 +34,24 @@ struct store_batch {
     int64_t now_us; /* the database's clock when they were loaded */
 };
 
+struct store_due {
+    struct saga_uuid id;
+    int64_t version;
+};
+
+/* At most `limit` instances of the definition that are due and that nobody has
+ * locked; the one that is due longest first. One round trip; no transaction is
+ * open before or after. */
+int store_find_due(struct pg *pg, const struct definition *definition, size_t limit,
+                   struct store_due *due, size_t *n, struct saga_error *err);
+
 /*
- * Begins a transaction and loads at most `limit` due instances of the
- * definition, locked; those that somebody else has locked are left out. If the
- * session is idle inside it for `lease_ms`, the server ends it. One round trip.
+ * Begins a transaction and loads the instance, locked; `batch` is empty if it
+ * has changed meanwhile or somebody else has it. If the session is idle inside
+ * the transaction for `lease_ms`, the server ends it. One round trip.
  */
-int store_claim(struct pg *pg, const struct definition *definition, int32_t limit, int32_t lease_ms,
-                struct store_batch *batch, struct saga_error *err);
+int store_take(struct pg *pg, const struct definition *definition, const struct store_due *due,
+               int32_t lease_ms, struct store_batch *batch, struct saga_error *err);
 
 /* Inside a transaction: the instances with these ids, locked, in the order of
  * their ids; those that do not exist, or belong to another definition, are
@@ -91,8 +102,8 @@ int store_save(struct pg *pg, const struct definition *definition,
 
 /*
  * Saves one change and commits, in one round trip. With `again` (and a lease),
- * in the same one: begins the next transaction and claims the instance anew;
- * `again` is empty if somebody else has it by then.
+ * in the same one: begins the next transaction and takes the instance again;
+ * `again` is empty if somebody else has changed it by then.
  *
  * After SAGA_EFENCED all that the transaction had written is rolled back. After
  * SAGA_EUNKNOWN there is nothing to find out: the row says where it stands.

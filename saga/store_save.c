@@ -262,7 +262,7 @@ store_save_and_commit(struct pg *pg, const struct definition *definition,
             { .sql = "COMMIT" },
             { .sql = SQL_BEGIN },
             { .sql = SQL_LEASE, .args = lease_args, .n_args = 1 },
-            { .sql = SQL_CLAIM_AGAIN, .args = again_args, .n_args = 4, .rows = &rows },
+            { .sql = SQL_TAKE_AGAIN, .args = again_args, .n_args = 4, .rows = &rows },
         };
 
         CRASH_POINT("store.before_save");

@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-/* One saga between being claimed and being saved. */
+/* One saga between being taken and being saved. */
 struct task {
     struct pg *pg;
     const struct job *job;
@@ -179,7 +179,7 @@ record_answer(struct task *task, struct saga_ctx *ctx, int answer, struct saga_e
             return error_set(err, SAGA_ENOMEM, "out of memory");
         return save_with_step(task, &event, err);
     }
-    /* What it wrote is undone before its answer is recorded; whoever claims
+    /* What it wrote is undone before its answer is recorded; whoever takes
      * the saga in between finds it as it was, and the version decides. */
     move(task, &event);
     return save_alone(task, err);
@@ -243,31 +243,75 @@ change_once(struct task *task, struct saga_error *err)
     return rc;
 }
 
-int
-job_drive(struct pg *pg, const struct job *job, const struct job_limits *limits, bool *found,
-          struct saga_error *err)
+/* One that is due, at random: other workers have found the same ones. */
+static struct store_due
+pick(struct job *job)
 {
-    struct store_batch batch = { .rows = PG_ROWS_INIT }, again = { .rows = PG_ROWS_INIT };
-    int rc = store_claim(pg, &job->definition, 1, limits->lease_ms, &batch, err);
+    size_t i = backoff_random() % job->n_due;
+    struct store_due picked = job->due[i];
 
-    *found = rc == 0 && batch.n > 0;
-    CRASH_POINT("worker.after_claim");
-    while (rc == 0 && batch.n > 0) {
+    job->due[i] = job->due[--job->n_due];
+    return picked;
+}
+
+/* `batch` stays empty if nothing is due, or others have all that is. */
+static int
+take_one(struct pg *pg, struct job *job, const struct job_limits *limits, struct store_batch *batch,
+         struct saga_error *err)
+{
+    int rc = 0;
+
+    if (job->n_due == 0)
+        rc = store_find_due(pg, &job->definition, JOB_DUE_MAX, job->due, &job->n_due, err);
+    while (rc == 0 && job->n_due > 0) {
+        struct store_due due = pick(job);
+
+        rc = store_take(pg, &job->definition, &due, limits->lease_ms, batch, err);
+        if (rc != 0 || batch->n > 0)
+            return rc;
+        store_batch_clear(batch);
+        pg_rollback(pg);
+    }
+    return rc;
+}
+
+static int
+drive(struct pg *pg, const struct job *job, const struct job_limits *limits,
+      struct store_batch *batch, struct saga_error *err)
+{
+    struct store_batch again = { .rows = PG_ROWS_INIT };
+    int rc = 0;
+
+    while (rc == 0 && batch->n > 0) {
         struct task task = { .pg = pg,
                              .job = job,
                              .limits = limits,
-                             .stored = &batch.stored[0],
-                             .instance = batch.stored[0].instance,
-                             .loaded_us = batch.now_us,
+                             .stored = &batch->stored[0],
+                             .instance = batch->stored[0].instance,
+                             .loaded_us = batch->now_us,
                              .loaded_mono_ms = clock_mono_ms(),
                              .again = &again };
 
         rc = change_once(&task, err);
-        store_batch_clear(&batch);
-        batch = again;
+        store_batch_clear(batch);
+        *batch = again;
         again = (struct store_batch){ .rows = PG_ROWS_INIT };
     }
+    return rc;
+}
+
+int
+job_drive(struct pg *pg, struct job *job, const struct job_limits *limits, bool *found,
+          struct saga_error *err)
+{
+    struct store_batch batch = { .rows = PG_ROWS_INIT };
+    int rc = take_one(pg, job, limits, &batch, err);
+
+    *found = rc == 0 && batch.n > 0;
+    CRASH_POINT("worker.after_take");
+    if (rc == 0)
+        rc = drive(pg, job, limits, &batch, err);
     store_batch_clear(&batch);
-    pg_rollback(pg); /* what is still open has claimed nothing, or failed */
+    pg_rollback(pg); /* what is still open has taken nothing, or failed */
     return rc == SAGA_EFENCED ? 0 : rc;
 }

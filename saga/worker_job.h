@@ -14,9 +14,15 @@
 
 #include <stdatomic.h>
 
+enum { JOB_DUE_MAX = 16 };
+
 struct job {
     struct definition definition;
     void *user; /* for its step functions */
+
+    /* Found due and not yet tried; by now somebody else may have them. */
+    struct store_due due[JOB_DUE_MAX];
+    size_t n_due;
 };
 
 struct job_limits {
@@ -25,12 +31,12 @@ struct job_limits {
 };
 
 /*
- * Claims one saga, if one is due, and drives it; `found` tells. No transaction
+ * Takes one saga, if one is due, and drives it; `found` tells. No transaction
  * is open afterwards. An error means that the connection is lost or that the
  * server cannot do its work at present; what a saga's own step does wrong is
  * that saga's history, and no error.
  */
-int job_drive(struct pg *pg, const struct job *job, const struct job_limits *limits, bool *found,
+int job_drive(struct pg *pg, struct job *job, const struct job_limits *limits, bool *found,
               struct saga_error *err);
 
 #endif

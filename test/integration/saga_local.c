@@ -176,14 +176,30 @@ START_TEST(test_compensation_that_fails_at_first_is_tried_again_s3)
 }
 END_TEST
 
+/* Its compensation is given up soon; a is never undone. */
+static const char *
+given_parked_compensation(void)
+{
+    static struct saga_definition brief;
+    struct saga_error err;
+    const char *id;
+
+    brief = scripted;
+    brief.name = "brief";
+    brief.compensation_ms = 100;
+    ck_assert_msg(saga_worker_add(worker, &brief, NULL, &err) == 0, "%s", err.message);
+    id = given_saga(conn, &brief, "k",
+                    SAGA_PAIRS({ "c.run", "refused" }, { "a.compensate", "error" }));
+    run_until(worker, conn, id, "parked");
+    return id;
+}
+
 /* trap: S3 */
 START_TEST(test_compensation_that_always_fails_is_parked_within_its_budget_s3)
 {
-    const char *id = given_saga(conn, &scripted, "k",
-                                SAGA_PAIRS({ "c.run", "refused" }, { "a.compensate", "error" }));
     int64_t began = monotonic_us();
+    const char *id = given_parked_compensation();
 
-    run_until(worker, conn, id, "parked");
     ck_assert_int_lt(monotonic_us() - began, 4000000);
     ck_assert_int_eq(db_int(conn, "SELECT alarms FROM saga.instance"), 1);
     ck_assert_ptr_nonnull(
@@ -195,10 +211,8 @@ END_TEST
 
 START_TEST(test_parked_compensation_goes_on_after_retry)
 {
-    const char *id = given_saga(conn, &scripted, "k",
-                                SAGA_PAIRS({ "c.run", "refused" }, { "a.compensate", "error" }));
+    const char *id = given_parked_compensation();
 
-    run_until(worker, conn, id, "parked");
     db_exec(conn, "UPDATE saga.instance SET data = data - 'a.compensate'");
     db_exec(conn, "SELECT saga.retry('%s', 'mended')", id);
     run_until(worker, conn, id, "compensated");

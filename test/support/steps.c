@@ -96,7 +96,7 @@ static const struct saga_step scripted_steps[] = {
     { .name = "d", .kind = SAGA_RETRIABLE, .run = run_d, QUICK },
 };
 const struct saga_definition scripted = { SAGA_DEFINITION("scripted", scripted_steps),
-                                          .compensation_ms = 300 };
+                                          .compensation_ms = 60000 };
 
 /* --- what a test starts with ------------------------------------------------------------ */
 
