@@ -4,10 +4,12 @@
 # and the outside checker. Included by the Makefile.
 
 SHOP_SERVICES := $(addprefix $(B)/examples/services/,order inventory payment shipping)
-SHOP := $(SHOP_SERVICES) $(B)/mock-broker $(B)/check-shop
+SHOP_TOOLS := $(B)/mock-broker $(B)/make-topics $(B)/check-shop
+SHOP := $(SHOP_SERVICES) $(SHOP_TOOLS)
 
 .PHONY: shop demo
-shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker and the checker
+all: $(SHOP_SERVICES)
+shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker, the checker
 
 $(B)/examples/services/order: $(call obj,examples/services/order.c examples/services/place.c)
 $(SHOP_SERVICES): $(B)/examples/services/%: $(B)/obj/examples/services/%.o \
@@ -17,13 +19,14 @@ $(SHOP_SERVICES): $(B)/examples/services/%: $(B)/obj/examples/services/%.o \
 	$(Q)$(CC) -o $@ $(sort $^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
 
 $(B)/mock-broker: $(call obj,tools/mock-broker.c)
+$(B)/make-topics: $(call obj,tools/make-topics.c)
 $(B)/check-shop: $(call obj,$(wildcard test/check/*.c))
-$(B)/mock-broker $(B)/check-shop:
+$(SHOP_TOOLS):
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
 
 # Tests start them.
-tests: $(B)/mock-broker $(B)/check-shop
+tests: shop
 
 # ORDERS=500, KILLS=0, KEEP=1, KAFKA=real, BROKERS=host:port: see tools/demo.
 demo:                                          ## orders through four services, some killed, every cent counted
