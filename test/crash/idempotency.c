@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The consumer killed between every two steps of its protocol, and started
+ * again: each message has its effect, and has it once.
+ */
+#include "test/support/consumer.h"
+#include "test/support/redis.h"
+#include "test/support/run.h"
+
+#include <signal.h>
+#include <string.h>
+
+/* The points that a consumer passes, from the source. */
+static const char *
+next_point(const char **list)
+{
+    const char *end, *line = *list;
+
+    while (strncmp(line, "consumer.", 9) != 0 && strncmp(line, "pg.before_commit", 16) != 0) {
+        end = strchr(line, '\n');
+        if (end == NULL)
+            return NULL;
+        line = end + 1;
+    }
+    end = strchr(line, '\n');
+    *list = end != NULL ? end + 1 : line + strlen(line);
+    return text_of("%.*s", (int)strcspn(line, " \n"), line);
+}
+
+/* Four new messages, and the first two of them once more. */
+static void
+kill_at(const struct fixture *fixture, const char *point, int hit, int sent)
+{
+    static const char *const one[] = { "group.instance.id=one", NULL };
+    const char *const environment[] = { text_of("SAGA_CRASH=%s:%d", point, hit), NULL };
+    struct process *process;
+
+    produce_messages(fixture, sent, 4);
+    produce_messages(fixture, sent, 2);
+    process = start_consumer(fixture, redis_address(), "idle", one, environment);
+    ck_assert_msg(process_wait(process, 20000) == -SIGKILL, "%s was not passed %d times", point,
+                  hit);
+    process = start_consumer(fixture, redis_address(), "idle", one, NULL);
+    process_expect(process, 0, 20000);
+    ck_assert_msg(effects_are(fixture, sent + 4, sent + 4), "killed at %s: %s", environment[0],
+                  db_text(fixture->conn, "SELECT string_agg(message_id::text, ' ') FROM effect"));
+}
+
+/* trap: I1 */
+START_TEST(test_consumer_killed_between_any_two_steps_applies_once_i1)
+{
+    const char *list = run_process(ARGS(text_of("%s/tools/crash-points", source_dir()))), *point;
+    struct fixture *fixture = given_consumer_fixture(1);
+    int points = 0;
+
+    for (; (point = next_point(&list)) != NULL; points++)
+        kill_at(fixture, point, strcmp(point, "consumer.before_revoke") == 0 ? 1 : 3, 4 * points);
+    ck_assert_int_ge(points, 9);
+    ck_assert_int_eq(kafka_offset(fixture, 0), 6 * points);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "idempotency",
+        .tests = TESTS(test_consumer_killed_between_any_two_steps_applies_once_i1),
+        .timeout_s = 120,
+    });
+}
