@@ -28,6 +28,9 @@ $(B)/test/everything.a: $(LIBSAGA_OBJS) $(LIBSAGA_KAFKA_OBJS) $(SAGACTL_OBJS) $(
 	@rm -f $@
 	$(Q)$(AR) qcs $@ $^
 
+# Tests start the helpers, so none is built without them.
+$(filter-out $(B)/test/programs/%,$(TEST_PROGRAMS)): | $(filter $(B)/test/programs/%,$(TEST_PROGRAMS))
+
 $(TEST_PROGRAMS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
