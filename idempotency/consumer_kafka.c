@@ -228,12 +228,22 @@ remove_listed(struct saga_consumer *consumer, const rd_kafka_topic_partition_lis
 
 /* --- rebalancing ------------------------------------------------------------- */
 
+/* While the handle closes, a rebalance may still be handed to us when the group
+ * is gone already, and has no protocol any more. */
+static const char *
+protocol_of(rd_kafka_t *kafka)
+{
+    const char *protocol = rd_kafka_rebalance_protocol(kafka);
+
+    return protocol != NULL ? protocol : "NONE";
+}
+
 static void
 log_rebalance(const struct saga_consumer *consumer, const char *what,
               const rd_kafka_topic_partition_list_t *list)
 {
     log_event(&consumer->options.log, SAGA_LOG_INFO, what, LOG_INT("partitions", list->cnt),
-              LOG_TEXT("protocol", rd_kafka_rebalance_protocol(consumer->kafka)),
+              LOG_TEXT("protocol", protocol_of(consumer->kafka)),
               LOG_TEXT("lost", rd_kafka_assignment_lost(consumer->kafka) ? "yes" : "no"));
 }
 
@@ -272,7 +282,7 @@ on_rebalance(rd_kafka_t *kafka, rd_kafka_resp_err_t code, rd_kafka_topic_partiti
              void *opaque)
 {
     struct saga_consumer *consumer = opaque;
-    bool cooperative = strcmp(rd_kafka_rebalance_protocol(kafka), "COOPERATIVE") == 0;
+    bool cooperative = strcmp(protocol_of(kafka), "COOPERATIVE") == 0;
 
     if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         assign(consumer, list, cooperative);
