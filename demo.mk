@@ -7,6 +7,9 @@ SHOP_SERVICES := $(addprefix $(B)/examples/services/,order inventory payment shi
 SHOP_TOOLS := $(B)/mock-broker $(B)/make-topics $(B)/check-shop
 SHOP := $(SHOP_SERVICES) $(SHOP_TOOLS)
 
+# The sweep kills them.
+$(B)/test/crash/sweep: | $(SHOP) $(PROGRAMS)
+
 .PHONY: shop demo
 all: $(SHOP_SERVICES)
 shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker, the checker

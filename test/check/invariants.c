@@ -186,6 +186,15 @@ static const struct {
     { true, "records in Kafka", "SELECT count(*) FROM record" },
     { true, "published again",
       "SELECT (SELECT count(*) FROM record) - count(*) FROM first_record" },
+    { true, "lost",
+      "SELECT (SELECT count(*) FROM outcome WHERE outcome = 'committed' AND order_id NOT IN"
+      "  (SELECT order_id FROM saga WHERE state IN ('completed', 'compensated', 'parked')))"
+      " + (SELECT count(*) FROM saga CROSS JOIN plan p LEFT JOIN effect e USING (order_id, step)"
+      "  WHERE state = 'completed' AND coalesce(done, 0) = 0)"
+      " + (SELECT count(*) FROM message m WHERE NOT EXISTS"
+      "  (SELECT FROM first_record r WHERE r.id = m.id AND r.topic = m.topic))" },
+    { false, "doubled effects",
+      "SELECT coalesce(sum(greatest(done - 1, 0) + greatest(undone - 1, 0)), 0) FROM effect" },
     { false, "money in accounts",
       "SELECT to_char(sum(cents) / 100.0, 'FM999999999999.00') FROM account" },
 };
