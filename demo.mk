@@ -13,6 +13,7 @@ $(B)/test/crash/sweep: | $(SHOP) $(PROGRAMS)
 .PHONY: shop demo
 all: $(SHOP_SERVICES)
 shop: $(SHOP) $(PROGRAMS)                      ## the four services, the mock broker, the checker
+	@:
 
 $(B)/examples/services/order: $(call obj,examples/services/order.c examples/services/place.c)
 $(SHOP_SERVICES): $(B)/examples/services/%: $(B)/obj/examples/services/%.o \
