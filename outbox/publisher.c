@@ -137,14 +137,25 @@ open_sink(struct publisher *p, struct saga_error *err)
     return sink_open(&p->sink, &p->sink_options, &p->window, err);
 }
 
-int
-publisher_rest(struct publisher *p, int64_t ms, struct saga_error *err)
+/* Waits, serving Kafka; returns early on stop. */
+static void
+rest(struct publisher *p, int64_t ms)
+{
+    int64_t until = clock_mono_ms() + ms, left;
+
+    while (!stopped(p) && (left = clock_left_ms(until)) > 0)
+        sink_serve(p->sink, (int)(left < SERVE_MS ? left : SERVE_MS));
+}
+
+/* The same for long, keeping the lease. */
+static int
+rest_as_owner(struct publisher *p, int64_t ms, struct saga_error *err)
 {
     int64_t until = clock_mono_ms() + ms, left;
     int rc = 0;
 
     while (rc == 0 && !stopped(p) && (left = clock_left_ms(until)) > 0) {
-        sink_serve(p->sink, (int)(left < SERVE_MS ? left : SERVE_MS));
+        rest(p, left < SERVE_MS ? left : SERVE_MS);
         rc = keep_lease(p, err);
     }
     return rc;
@@ -168,7 +179,7 @@ start_over(struct publisher *p, struct saga_error *err)
     if (rc == 0)
         rc = open_sink(p, err);
     if (rc == 0)
-        rc = publisher_rest(
+        rc = rest_as_owner(
             p, backoff_ms(FIRST_RETRY_MS, LONGEST_RETRY_MS, p->failures, backoff_random()), err);
     if (rc == 0)
         rc = source_open(&p->source, &p->cursor, p->cursor.cur, p->cursor.last_seq, err);
@@ -338,6 +349,8 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
 int
 publisher_run(struct publisher *p, bool once, struct saga_error *err)
 {
+    /* Every look also sees to the lease. */
+    int64_t longest_ms = p->idle_ms < p->cursor.lease_ms / 6 ? p->idle_ms : p->cursor.lease_ms / 6;
     int64_t pause_ms = 1;
     bool opened;
     int rc = open_sink(p, err);
@@ -352,9 +365,9 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
             break;
         if (opened)
             pause_ms = 1;
-        rc = publisher_rest(p, pause_ms, err);
-        if (!opened && pause_ms < p->idle_ms)
-            pause_ms = pause_ms * 2 < p->idle_ms ? pause_ms * 2 : p->idle_ms;
+        rest(p, pause_ms);
+        if (!opened)
+            pause_ms = pause_ms * 2 < longest_ms ? pause_ms * 2 : longest_ms;
     }
     return rc;
 }

@@ -50,9 +50,6 @@ struct publisher {
  */
 int publisher_run(struct publisher *publisher, bool once, struct saga_error *err);
 
-/* Waits, keeping the lease and serving Kafka. Returns early on stop. */
-int publisher_rest(struct publisher *publisher, int64_t ms, struct saga_error *err);
-
 /* Drops everything that is only in memory; the connections stay. */
 void publisher_forget(struct publisher *publisher);
 
