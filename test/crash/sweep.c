@@ -238,9 +238,7 @@ warm_up(struct round *round)
     round->feeding = true;
     do
         step(round);
-    while ((round->shop->placed < WARM_UP_ORDERS ||
-            round->members[round->n_members - 1].process != NULL) &&
-           wait_a_little(&deadline));
+    while (round->shop->placed < WARM_UP_ORDERS && wait_a_little(&deadline));
     settle(round);
     end_all(round);
 }
@@ -281,6 +279,15 @@ judge(struct round *round)
     score->rounds++;
 }
 
+static void
+timed(struct round *round, const char *phase, void (*run)(struct round *round))
+{
+    int64_t began = monotonic_us();
+
+    run(round);
+    printf("  %-22s %.1f s\n", phase, (double)(monotonic_us() - began) / 1e6);
+}
+
 /* What is passed is known to the rounds that follow the first. */
 static void
 run_round(const bool kinds[N_KINDS], const int *hits)
@@ -288,14 +295,14 @@ run_round(const bool kinds[N_KINDS], const int *hits)
     static struct round round;
 
     round = (struct round){ .kinds = kinds, .hits = hits };
-    open_round(&round);
+    timed(&round, "set up", open_round);
     if (!score->warmed_up)
-        warm_up(&round);
+        timed(&round, "undisturbed", warm_up);
     score->warmed_up = true;
-    sweep(&round);
-    settle(&round);
-    judge(&round);
-    end_all(&round);
+    timed(&round, "swept", sweep);
+    timed(&round, "settled", settle);
+    timed(&round, "judged", judge);
+    timed(&round, "ended", end_all);
 }
 
 #define KINDS(...) ((const bool[N_KINDS]){ __VA_ARGS__ })
