@@ -7,13 +7,14 @@
  * They are stored only after that, and librdkafka commits what is stored:
  * every second, and for a partition that is taken away.
  */
+#include "base/clock.h"
 #include "base/crash.h"
 #include "idempotency/consumer_state.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLOSE_MS = 5000 };
+enum { ASK_END_MS = 2000, CLOSE_MS = 5000 };
 
 /* --- opening --------------------------------------------------------------- */
 
@@ -178,7 +179,7 @@ add_partition(struct saga_consumer *consumer, const char *topic, int32_t number)
     partition->topic = copy;
     partition->number = number;
     partition->route = route;
-    partition->position = OFFSET_NONE;
+    partition->position = partition->end = OFFSET_NONE;
     partition->committed = OFFSET_NONE;
     offsets_reset(&partition->prefix);
     partition->queue = rd_kafka_queue_get_partition(consumer->kafka, topic, number);
@@ -311,7 +312,7 @@ static void
 take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message)
 {
     if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-        partition->at_end = true;
+        partition->end = message->offset;
     else
         log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
     rd_kafka_message_destroy(message);
@@ -341,11 +342,25 @@ kafka_take(struct saga_consumer *consumer, struct partition *partition, struct s
     }
     partition->message = message;
     partition->position = message->offset;
-    partition->at_end = false;
+    partition->end = OFFSET_NONE;
     partition->attempt = 0;
     partition->waited = partition->unknown = false;
     partition->due_ms = 0;
     return 0;
+}
+
+bool
+kafka_at_end(struct saga_consumer *consumer, struct partition *partition)
+{
+    int64_t low, high;
+
+    if (partition->end == OFFSET_NONE ||
+        rd_kafka_query_watermark_offsets(consumer->kafka, partition->topic, partition->number, &low,
+                                         &high, ASK_END_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    if (high > partition->end) /* the event of its end was of before */
+        partition->end = OFFSET_NONE;
+    return partition->end != OFFSET_NONE;
 }
 
 void
@@ -368,15 +383,31 @@ kafka_finish(struct saga_consumer *consumer, struct partition *partition)
     CRASH_POINT("consumer.after_store");
 }
 
+/* Leaves the group after committing what is stored. Without a coordinator that
+ * would take a minute; the others notice by the session's timeout, too. */
+static void
+leave_group(struct saga_consumer *consumer)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->kafka);
+    rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->kafka, queue);
+    int64_t deadline = clock_mono_ms() + CLOSE_MS;
+
+    while (error == NULL && !rd_kafka_consumer_closed(consumer->kafka) &&
+           clock_left_ms(deadline) > 0)
+        rd_kafka_queue_poll_callback(queue, 100);
+    rd_kafka_error_destroy(error);
+    rd_kafka_queue_destroy(queue);
+}
+
 void
 kafka_close(struct saga_consumer *consumer)
 {
     if (consumer->kafka == NULL)
         return;
-    rd_kafka_consumer_close(consumer->kafka);
+    leave_group(consumer);
     while (consumer->partitions != NULL)
         remove_partition(consumer, &consumer->partitions);
     rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(consumer->queue);
-    rd_kafka_destroy(consumer->kafka);
+    rd_kafka_destroy_flags(consumer->kafka, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }

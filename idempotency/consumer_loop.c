@@ -66,13 +66,18 @@ advance_all(struct saga_consumer *consumer)
     return busy;
 }
 
+/* Kafka is asked only once all look finished: the event of a partition's end
+ * may be older than what was written since. */
 static bool
-is_idle(const struct saga_consumer *consumer)
+is_idle(struct saga_consumer *consumer)
 {
     if (!consumer->assigned)
         return false;
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        if (!at->settled || !at->at_end || at->message != NULL)
+        if (!at->settled || at->end == OFFSET_NONE || at->message != NULL)
+            return false;
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (!kafka_at_end(consumer, at))
             return false;
     return true;
 }

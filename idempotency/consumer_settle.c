@@ -64,7 +64,7 @@ go_back(struct saga_consumer *consumer, struct partition *partition, int64_t fro
         return false;
     kafka_drop(partition);
     offsets_reset(&partition->prefix);
-    partition->at_end = false;
+    partition->end = OFFSET_NONE;
     return true;
 }
 

@@ -30,8 +30,8 @@ struct partition {
     rd_kafka_queue_t *queue;
     const struct consumer_route *route;
 
-    bool settled; /* its start is agreed on with PostgreSQL */
-    bool at_end;
+    bool settled;           /* its start is agreed on with PostgreSQL */
+    int64_t end;            /* where it was read to its end; OFFSET_NONE: there is more */
     int64_t position;       /* OFFSET_NONE: where Kafka says; else where we are */
     int64_t committed;      /* in PostgreSQL; OFFSET_NONE: no row */
     int64_t distrust_below; /* no mark counts for offsets below it */
@@ -87,6 +87,8 @@ int kafka_subscribe(struct saga_consumer *consumer, struct saga_error *err);
 void kafka_serve(struct saga_consumer *consumer);
 /* Takes the next message in hand, if there is one. Does not wait. */
 int kafka_take(struct saga_consumer *consumer, struct partition *partition, struct saga_error *err);
+/* Whether the end that was read to is still the end. Asks Kafka. */
+bool kafka_at_end(struct saga_consumer *consumer, struct partition *partition);
 /* The message in hand is finished, or given up. */
 void kafka_finish(struct saga_consumer *consumer, struct partition *partition);
 void kafka_drop(struct partition *partition);

@@ -35,6 +35,19 @@ START_TEST(test_consumer_applies_each_message_of_all_partitions_once)
 }
 END_TEST
 
+START_TEST(test_consumer_until_idle_reads_all_that_was_there_when_it_was_called)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture);
+
+    for (int i = 0; i < 10; i++) {
+        produce_messages(fixture, i, 1);
+        run_until_idle(consumer);
+        expect_effects(fixture, i + 1, i + 1);
+    }
+}
+END_TEST
+
 /* trap: I20: a new group reads what is there already. */
 START_TEST(test_consumer_of_a_new_group_begins_at_the_beginning_i20)
 {
@@ -394,6 +407,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency_consumer",
         .tests = TESTS(test_consumer_applies_each_message_of_all_partitions_once,
+                       test_consumer_until_idle_reads_all_that_was_there_when_it_was_called,
                        test_consumer_of_a_new_group_begins_at_the_beginning_i20,
                        test_consumer_killed_while_handling_gets_the_message_again_i20,
                        test_consumer_skips_a_duplicate_by_its_mark,

@@ -3,6 +3,7 @@
  * The consumer while PostgreSQL loses connections, crashes and goes back in
  * time, and while members of the group come, go and fall asleep.
  */
+#include "base/log.h"
 #include "test/support/consumer.h"
 #include "test/support/kafka.h"
 #include "test/support/proxy.h"
@@ -12,6 +13,7 @@
 #include "test/support/wait.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* --- lost connections -------------------------------------------------------------- */
@@ -67,6 +69,61 @@ START_TEST(test_consumer_goes_on_after_postgres_was_away)
         proxy_refuse(proxy, false);
     }
     WAIT_UNTIL(effects_are(fixture, 300, 300), 30000);
+}
+END_TEST
+
+/* --- Kafka away --------------------------------------------------------------------- */
+
+static atomic_int troubles;
+
+static void
+count_troubles(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    log_to_stderr(user, level, message, fields);
+    if (strstr(message, "trouble with Kafka") != NULL)
+        atomic_fetch_add(&troubles, 1);
+}
+
+START_TEST(test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    const char *real = brokers();
+    struct saga_consumer *consumer;
+    int64_t from;
+
+    use_brokers("127.0.0.1:1");
+    consumer = GIVEN_CONSUMER(fixture, .log = count_troubles);
+    start_running(consumer);
+    WAIT_UNTIL(atomic_load(&troubles) == 1, 10000);
+    STAYS_TRUE(atomic_load(&troubles) == 1, 1500);
+    from = monotonic_us();
+    free_consumer(consumer);
+    ck_assert_int_lt(monotonic_us() - from, 10000000);
+    use_brokers(real);
+}
+END_TEST
+
+START_TEST(test_consumer_goes_on_after_kafka_was_away_and_ends_without_it)
+{
+    struct server *kafka = GIVEN_SERVER("kafka");
+    struct fixture *fixture;
+    struct saga_consumer *consumer;
+    int64_t from;
+
+    use_brokers(kafka->address);
+    fixture = given_consumer_fixture(2);
+    consumer = GIVEN_CONSUMER(fixture, .redis = redis_address());
+    start_running(consumer);
+    produce_messages(fixture, 0, 20);
+    WAIT_UNTIL(effects_are(fixture, 20, 20), 20000);
+    server_kill(kafka);
+    server_start(kafka);
+    produce_messages(fixture, 0, 40);
+    WAIT_UNTIL(effects_are(fixture, 40, 40), 30000);
+    server_kill(kafka);
+    from = monotonic_us();
+    free_consumer(consumer);
+    ck_assert_int_lt(monotonic_us() - from, 15000000);
 }
 END_TEST
 
@@ -278,6 +335,8 @@ main(void)
         .name = "idempotency_faults",
         .tests = TESTS(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15,
                        test_consumer_goes_on_after_postgres_was_away,
+                       test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped,
+                       test_consumer_goes_on_after_kafka_was_away_and_ends_without_it,
                        test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25,
                        test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
                        test_consumer_that_lives_through_a_restore_reads_again_i9_i26,

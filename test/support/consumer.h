@@ -37,6 +37,7 @@ struct consumer_choice {
     saga_handler_fn *handler;
     void *user;
     const char *group, *conninfo;
+    saga_log_fn *log;
     int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms;
     bool unsubscribed;
 };
