@@ -43,7 +43,7 @@ describe(char reason[SAGA_REASON_MAX + 1], const struct definition *definition,
          const struct pg_rows *then)
 {
     size_t n = (size_t)then->n, i = 0;
-    char was[100] = "no step", is[100] = "no step";
+    char was[84] = "no step", is[84] = "no step"; /* a name and a kind at their longest */
 
     while (i < n && i < definition->n_steps &&
            strcmp(pg_text(then, (int)i, 0), definition->steps[i].name) == 0 &&

@@ -254,25 +254,27 @@ pick(struct job *job)
     return picked;
 }
 
-/* `batch` stays empty if nothing is due, or others have all that is. */
+/* `batch` stays empty if nothing is due. What others were quicker to take is
+ * out of the list by the next search. */
 static int
 take_one(struct pg *pg, struct job *job, const struct job_limits *limits, struct store_batch *batch,
          struct saga_error *err)
 {
-    int rc = 0;
+    for (;;) {
+        struct store_due due;
+        int rc = 0;
 
-    if (job->n_due == 0)
-        rc = store_find_due(pg, &job->definition, JOB_DUE_MAX, job->due, &job->n_due, err);
-    while (rc == 0 && job->n_due > 0) {
-        struct store_due due = pick(job);
-
+        if (job->n_due == 0)
+            rc = store_find_due(pg, &job->definition, JOB_DUE_MAX, job->due, &job->n_due, err);
+        if (rc != 0 || job->n_due == 0)
+            return rc;
+        due = pick(job);
         rc = store_take(pg, &job->definition, &due, limits->lease_ms, batch, err);
         if (rc != 0 || batch->n > 0)
             return rc;
         store_batch_clear(batch);
         pg_rollback(pg);
     }
-    return rc;
 }
 
 static int

@@ -5,6 +5,7 @@
  */
 #include "test/support/db.h"
 #include "test/support/process.h"
+#include "test/support/proxy.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
 #include "test/support/steps.h"
@@ -284,6 +285,58 @@ START_TEST(test_connection_cut_inside_a_step_is_no_answer_s15)
 }
 END_TEST
 
+/* Every answer of the server is lost once, with the connection, that of each
+ * COMMIT too: what the row says counts. */
+START_TEST(test_worker_whose_answers_are_lost_doubles_nothing_s15)
+{
+    struct proxy *proxy = given_proxy(text_of("%s:%s", PQhost(conn), PQport(conn)));
+    const char *through = text_of("%s host=127.0.0.1 port=%d", conninfo, proxy_port(proxy));
+    struct process *worker =
+        start_process(ARGS("test/programs/saga_worker", through, "60000", "100"), NULL);
+
+    WAIT_UNTIL(strstr(process_output(worker), "ready") != NULL, 8000);
+    for (int n = 1; n <= 12; n++) {
+        const char *id;
+
+        proxy_cut(proxy, n);
+        id = given_saga(conn, &scripted, text_of("k%d", n),
+                        n % 2 ? NULL : SAGA_PAIRS({ "c.run", "refused" }));
+        WAIT_UNTIL(strcmp(state_of(conn, id), n % 2 ? "completed" : "compensated") == 0, 8000);
+    }
+    process_kill(worker);
+    expect_effects_once(conn);
+}
+END_TEST
+
+/* What a service may do, and no more: no superuser, no owner. */
+START_TEST(test_sagas_run_with_the_rights_of_a_service)
+{
+    const char *service = text_of("%s options='-c role=saga_app'", conninfo);
+    PGconn *tx = db_connect(service);
+    struct saga_worker *worker;
+    const char *id;
+
+    db_exec(conn, "GRANT USAGE ON SCHEMA test TO saga_app; GRANT ALL ON test.effect TO saga_app");
+    worker = given_worker(service, &scripted);
+    id = given_saga(tx, &scripted, "k", SAGA_PAIRS({ "c.run", "refused" }));
+    run_idle(worker);
+    ck_assert_str_eq(state_of(tx, id), "compensated");
+    id = given_saga(tx, &scripted, "l", SAGA_PAIRS({ "b.run", "wait" }));
+    run_idle(worker);
+    db_exec(tx, "SELECT saga.cancel('%s', 'no')", id);
+    run_idle(worker);
+    ck_assert_str_eq(state_of(tx, id), "compensated");
+
+    ck_assert_str_eq(db_refusal(tx, "DELETE FROM saga.history"), "42501");
+    ck_assert_str_eq(db_refusal(tx, "UPDATE saga.history SET reason = ''"), "42501");
+    ck_assert_str_eq(db_refusal(tx, "INSERT INTO saga.audit (verb, reason) VALUES ('x', 'y')"),
+                     "42501");
+    ck_assert_str_eq(db_refusal(tx, "SELECT saga.ask('%s', 'cancel', '{completed}', 'x')", id),
+                     "42501");
+    PQfinish(tx);
+}
+END_TEST
+
 /* --- use and wrong use ------------------------------------------------------------------------ */
 
 START_TEST(test_worker_leaves_alone_what_it_does_not_know)
@@ -387,6 +440,8 @@ main(void)
             test_worker_stopped_past_its_lease_is_overtaken_s18_s5,
             test_workers_outlast_restarts_of_the_server_s15,
             test_connection_cut_inside_a_step_is_no_answer_s15,
+            test_worker_whose_answers_are_lost_doubles_nothing_s15,
+            test_sagas_run_with_the_rights_of_a_service,
             test_worker_leaves_alone_what_it_does_not_know, test_worker_registers_what_it_runs,
             test_worker_refuses_wrong_use, test_worker_without_definition_server_or_schema_says_so,
             test_worker_stops_when_asked),
