@@ -98,6 +98,7 @@ main(int argc, char **argv)
     if (brokers == NULL || optind == argc || argc - optind > TOPICS_MAX)
         return usage();
     if (rd_kafka_conf_set(conf, "bootstrap.servers", brokers, reason, sizeof reason) != 0 ||
+        rd_kafka_conf_set(conf, "log_level", "2", reason, sizeof reason) != 0 ||
         (kafka = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason)) == NULL) {
         fprintf(stderr, "make-topics: %s\n", reason);
         return 2;
