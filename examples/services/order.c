@@ -166,6 +166,8 @@ main(int argc, char **argv)
     steps[1].command_topic = service_topic(&service, "inventory", "commands");
     steps[2].command_topic = service_topic(&service, "payment", "commands");
     steps[3].command_topic = service_topic(&service, "shipping", "commands");
+    for (int i = 1; i <= 3; i++)
+        steps[i].timeout_ms = service.reply_ms;
     order_saga.reply_topic = service_topic(&service, "order", "replies");
     return service.place > 0 ? place_orders(&service) : orchestrate(&service);
 }

@@ -56,6 +56,7 @@ service_init(struct service *service, const char *name, int argc, char **argv)
         { "prefix", required_argument, NULL, 'p' },
         { "kafka", required_argument, NULL, 'k' },
         { "workers", required_argument, NULL, 'w' },
+        { "reply-ms", required_argument, NULL, 'm' },
         { "until-idle", no_argument, NULL, 'u' },
         { "place", required_argument, NULL, 'n' },
         { "per-second", required_argument, NULL, 's' },
@@ -85,6 +86,9 @@ service_init(struct service *service, const char *name, int argc, char **argv)
             break;
         case 'w':
             service->workers = atoi(optarg);
+            break;
+        case 'm':
+            service->reply_ms = atoi(optarg);
             break;
         case 'u':
             service->until_idle = true;

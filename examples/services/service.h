@@ -22,6 +22,7 @@ struct service {
     const char *redis;    /* --redis HOST:PORT; without it PostgreSQL alone decides */
     const char *prefix;   /* --prefix TEXT: in front of topics and groups */
     int workers;          /* --workers N: threads of the orchestrator */
+    int reply_ms;         /* --reply-ms N: it asks again after so long; 0: the default */
     bool until_idle;      /* --until-idle: end when there is nothing left to do */
     int place;            /* --place N: place orders up to the N-th, and end */
     int per_second;       /* --per-second N: of them; 0: as fast as it goes */

@@ -31,6 +31,7 @@ enum {
     WARM_UP_ORDERS = 50, /* everybody who refuses has refused by then */
     TARGET_MS = 6000,    /* who does not die by then is told to end, and may die of that */
     END_MS = 15000,      /* who was told to end, ends */
+    IMPATIENT_MS = 1000, /* the orchestrator's, in a round where answers come later */
     SETTLE_MS = 45000,   /* all sagas have ended */
     SWEEP_MS = 90000
 };
@@ -43,6 +44,7 @@ struct round {
     int n_members;
     const bool *kinds; /* which are killed */
     const int *hits;   /* at which passings; ends with 0 */
+    int reply_ms;      /* orchestrators lose patience after so long; 0: not in our time */
     bool sweeping, feeding;
     bool done[N_KINDS][POINTS_MAX][HIT_MAX + 1];
     int tries[N_KINDS][POINTS_MAX][HIT_MAX + 1];
@@ -140,6 +142,7 @@ static void
 open_round(struct round *round)
 {
     round->shop = given_shop();
+    round->shop->reply_ms = round->reply_ms;
     for (int service = 0; service < SHOP_SERVICES; service++)
         add_member(round, KIND_RELAY, service, 1);
     for (int service = SHOP_ORDER + 1; service < SHOP_SERVICES; service++)
@@ -274,6 +277,7 @@ judge(struct round *round)
     score->compensated += shop_figure(checked, "compensated");
     score->parked += shop_figure(checked, "parked");
     score->published_again += shop_figure(checked, "published again");
+    score->sent_again += shop_sent_again(round->shop);
     score->lost += shop_figure(checked, "lost");
     score->doubled += shop_figure(checked, "doubled effects");
     score->rounds++;
@@ -290,11 +294,11 @@ timed(struct round *round, const char *phase, void (*run)(struct round *round))
 
 /* What is passed is known to the rounds that follow the first. */
 static void
-run_round(const bool kinds[N_KINDS], const int *hits)
+run_round(const bool kinds[N_KINDS], const int *hits, int reply_ms)
 {
     static struct round round;
 
-    round = (struct round){ .kinds = kinds, .hits = hits };
+    round = (struct round){ .kinds = kinds, .hits = hits, .reply_ms = reply_ms };
     timed(&round, "set up", open_round);
     if (!score->warmed_up)
         timed(&round, "undisturbed", warm_up);
@@ -310,27 +314,28 @@ run_round(const bool kinds[N_KINDS], const int *hits)
 
 START_TEST(test_sweep_relays_lose_and_double_nothing)
 {
-    run_round(KINDS([KIND_RELAY] = true), HITS(1, 3));
+    run_round(KINDS([KIND_RELAY] = true), HITS(1, 3), 0);
 }
 END_TEST
 
 START_TEST(test_sweep_participants_lose_and_double_nothing)
 {
-    run_round(KINDS([KIND_PARTICIPANT] = true), HITS(1, 3));
+    run_round(KINDS([KIND_PARTICIPANT] = true), HITS(1, 3), 0);
 }
 END_TEST
 
 START_TEST(test_sweep_orchestrators_and_customers_lose_and_double_nothing)
 {
-    run_round(KINDS([KIND_ORCHESTRATOR] = true, [KIND_CUSTOMERS] = true), HITS(1, 3));
+    run_round(KINDS([KIND_ORCHESTRATOR] = true, [KIND_CUSTOMERS] = true), HITS(1, 3), 0);
 }
 END_TEST
 
+/* Commands are sent again, and steps whose outcome is unknown are undone. */
 START_TEST(test_sweep_all_at_once_loses_and_doubles_nothing)
 {
     run_round(KINDS([KIND_RELAY] = true, [KIND_PARTICIPANT] = true, [KIND_ORCHESTRATOR] = true,
                     [KIND_CUSTOMERS] = true),
-              HITS(2));
+              HITS(2), IMPATIENT_MS);
 }
 END_TEST
 

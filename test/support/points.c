@@ -101,8 +101,9 @@ score_print(const struct score *score, double seconds)
     printf("  kills                 %ld, processes started %ld\n", score->kills, score->starts);
     printf("  orders                %ld: completed %ld, compensated %ld, parked %ld\n",
            score->orders, score->completed, score->compensated, score->parked);
-    printf("  duplicates            %ld records published again; suppressed at least %ld\n",
-           score->published_again, score->suppressed);
+    printf("  duplicates            %ld records published again, %ld commands sent again;"
+           " suppressed at least %ld\n",
+           score->published_again, score->sent_again, score->suppressed);
     printf("  lost                  %ld\n", score->lost);
     printf("  doubled effects       %ld\n", score->doubled);
     printf("  seconds               %.0f, in %d rounds\n", seconds, score->rounds);

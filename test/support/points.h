@@ -30,7 +30,7 @@ struct score {
     bool warmed_up; /* everybody has worked undisturbed, and `passed` is known */
     int rounds;
     long kills, starts, orders, completed, compensated, parked;
-    long published_again, suppressed, lost, doubled;
+    long published_again, sent_again, suppressed, lost, doubled;
 };
 
 /* Asks tools/crash-points; ends the program if that refuses. */

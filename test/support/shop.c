@@ -112,7 +112,8 @@ shop_service(const struct shop *shop, int service, int instance, const char *con
     return start_process(ARGS(program, "--database", database, "--brokers", brokers(), "--redis",
                               redis_address(), "--prefix", shop->prefix, "--kafka",
                               text_of("group.instance.id=%s-%d", names[service], instance),
-                              "--kafka", text_of("session.timeout.ms=%d", SESSION_MS)),
+                              "--kafka", text_of("session.timeout.ms=%d", SESSION_MS), "--reply-ms",
+                              text_of("%d", shop->reply_ms)),
                          environment);
 }
 
@@ -141,6 +142,16 @@ shop_unfinished(const struct shop *shop)
 {
     return (int)db_int(shop->orders, "SELECT count(*) FROM saga.instance"
                                      " WHERE state IN ('running', 'compensating')");
+}
+
+int
+shop_sent_again(const struct shop *shop)
+{
+    return (int)db_int(shop->orders, "SELECT count(DISTINCT (h ->> 'saga-id', h ->> 'saga-step',"
+                                     "  h ->> 'saga-action', h ->> 'saga-attempt'))"
+                                     "  FROM (SELECT jsonb_object(headers) AS h FROM outbox.message"
+                                     "         WHERE topic LIKE '%%.commands') m"
+                                     " WHERE h ->> 'saga-attempt' <> '1'");
 }
 
 void

@@ -21,6 +21,7 @@ struct shop {
     const char *intents;      /* what the customers wrote down */
     const char *relay_config; /* small pages, so that a burst takes many */
     PGconn *orders;           /* to look into the order service's database */
+    int reply_ms;             /* the orchestrator asks again after so long; 0: the default */
     int placed;               /* orders that customers were told to place */
 };
 
@@ -38,6 +39,9 @@ struct process *shop_relay(const struct shop *shop, int service, const char *con
 
 /* Customers who place the orders up to `shop->placed` and end. */
 struct process *shop_customers(const struct shop *shop, const char *const *environment);
+
+/* Commands that the orchestrator had to send again, not counting ours. */
+int shop_sent_again(const struct shop *shop);
 
 /* Orders whose saga has not ended. */
 int shop_unfinished(const struct shop *shop);
