@@ -53,14 +53,13 @@ static void
 log_end(const struct saga_log *log, const struct saga_relay *relay, int rc,
         const struct saga_error *err)
 {
-    struct saga_relay_counters counters = { SAGA_RELAY_COUNTERS };
-    struct saga_error ignored;
+    struct saga_relay_stats stats = { SAGA_RELAY_STATS };
 
     if (rc != 0)
         log_error(log, SAGA_LOG_ERROR, "the relay stops", err);
-    if (saga_relay_count(relay, &counters, &ignored) == 0)
-        log_event(log, SAGA_LOG_INFO, "done", LOG_INT("published", counters.published),
-                  LOG_INT("refused", counters.refused), LOG_INT("lost", counters.lost));
+    saga_relay_stats(relay, &stats);
+    log_event(log, SAGA_LOG_INFO, "done", LOG_INT("published", stats.published),
+              LOG_INT("refused", stats.refused), LOG_INT("reconnects", stats.reconnects));
 }
 
 int

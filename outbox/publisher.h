@@ -18,8 +18,8 @@
 
 /* Counters that other threads may read. */
 struct tally {
-    _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, lost, refused,
-        producers;
+    _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, reconnects,
+        refused, producers;
 };
 
 struct publisher {

@@ -301,7 +301,7 @@ lost(struct saga_relay *relay, const struct saga_error *error)
     publisher_forget(p);
     pg_disconnect(&p->reader);
     pg_disconnect(&p->writer);
-    atomic_fetch_add(&relay->tally.lost, 1);
+    atomic_fetch_add(&relay->tally.reconnects, 1);
     if (relay->db_complained_ms != 0 && now - relay->db_complained_ms < COMPLAIN_MS)
         return;
     relay->db_complained_ms = now;
@@ -356,26 +356,20 @@ saga_relay_run(struct saga_relay *relay, int mode, struct saga_error *err)
 
 /* --- counters ---------------------------------------------------------- */
 
-int
-saga_relay_count(const struct saga_relay *relay, struct saga_relay_counters *counters,
-                 struct saga_error *err)
+void
+saga_relay_stats(const struct saga_relay *relay, struct saga_relay_stats *stats)
 {
     const struct tally *tally = &relay->tally;
-    struct saga_relay_counters now = { .size = counters->size };
+    struct saga_relay_stats now = { .size = stats->size };
 
-    error_clear(err);
-    if (counters->size < sizeof counters->size || counters->size > sizeof now)
-        return error_set(err, SAGA_EINVAL, "counters of %u bytes: use SAGA_RELAY_COUNTERS",
-                         counters->size);
     now.published = atomic_load(&tally->published);
     now.pairs = atomic_load(&tally->pairs);
     now.polls = atomic_load(&tally->polls);
     now.cursor_writes = atomic_load(&tally->cursor_writes);
     now.forced_flushes = atomic_load(&tally->forced_flushes);
     now.acquired = atomic_load(&tally->acquired);
-    now.lost = atomic_load(&tally->lost);
+    now.reconnects = atomic_load(&tally->reconnects);
     now.refused = atomic_load(&tally->refused);
     now.producers = atomic_load(&tally->producers);
-    memcpy(counters, &now, counters->size);
-    return 0;
+    memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);
 }

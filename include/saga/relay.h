@@ -90,33 +90,27 @@ SAGA_API SAGA_MUSTCHECK int saga_relay_run(struct saga_relay *relay, int mode,
 /* Makes saga_relay_run() return soon. Any thread, and signal handlers. */
 SAGA_API void saga_relay_stop(struct saga_relay *relay);
 
-/* What happened since saga_relay_new(). */
-struct saga_relay_counters {
+/* Counted since saga_relay_new(). Sized, see base.h. */
+struct saga_relay_stats {
     uint32_t size;
-    uint32_t reserved0;
+    int32_t reserved;
     int64_t published;      /* acknowledged by Kafka, in the cursor's order */
     int64_t pairs;          /* times that new messages were found */
-    int64_t polls;          /* times that was looked for them */
+    int64_t polls;          /* times that they were looked for */
     int64_t cursor_writes;  /* transactions on the cursor's row */
-    int64_t forced_flushes; /* of them, that had to wait for the disk */
+    int64_t forced_flushes; /* of them, those that had to wait for the disk */
     int64_t acquired;       /* times that the stream was taken over */
-    int64_t lost;           /* connections to PostgreSQL that broke */
+    int64_t reconnects;     /* to PostgreSQL, after the first */
     int64_t refused;        /* messages that Kafka refused; each is tried again */
     int64_t producers;      /* producers that were made */
-    int64_t reserved[7];
 };
 /* clang-format off */
-#define SAGA_RELAY_COUNTERS .size = sizeof(struct saga_relay_counters)
+#define SAGA_RELAY_STATS .size = sizeof(struct saga_relay_stats)
 /* clang-format on */
 
-/*
- * Copies the counters. Any thread, also while the relay runs.
- *
- * Returns 0, or SAGA_EINVAL if `counters->size` is not set.
- */
-SAGA_API SAGA_MUSTCHECK int saga_relay_count(const struct saga_relay *relay,
-                                             struct saga_relay_counters *counters,
-                                             struct saga_error *err);
+/* Fills in as much of `stats` as its `size` says. Any thread, also while the
+ * relay runs. */
+SAGA_API void saga_relay_stats(const struct saga_relay *relay, struct saga_relay_stats *stats);
 
 /* Frees it; must not be running. NULL is allowed. */
 SAGA_API void saga_relay_free(struct saga_relay *relay);

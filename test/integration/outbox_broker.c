@@ -61,7 +61,7 @@ START_TEST(test_relay_o10_errors_of_requests_lose_and_reorder_nothing)
     mock_produce_errors(mock, 2, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
     mock_produce_errors(mock, 1, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
     relay = start_relay(RELAY(.conninfo = conninfo, .page_rows = 50));
-    WAIT_UNTIL(relay_counters(relay).published == 300, 15000);
+    WAIT_UNTIL(relay_stats(relay).published == 300, 15000);
     ck_assert_int_eq(stop_relay(relay), 0);
     ck_assert_str_eq(published_first(topic), numbered("m", 300));
     ck_assert_int_eq(pending(conn), 0);
@@ -79,9 +79,9 @@ START_TEST(test_relay_o10_o17_cursor_stays_before_a_refused_message)
     enqueue_many(conn, topic, "m", 20);
     mock_produce_errors(mock, 3, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     relay = start_relay(RELAY(.conninfo = conninfo));
-    WAIT_UNTIL(relay_counters(relay).refused > 0, 10000);
-    WAIT_UNTIL(relay_counters(relay).producers > 1, 10000);
-    WAIT_UNTIL(relay_counters(relay).published == 20, 15000);
+    WAIT_UNTIL(relay_stats(relay).refused > 0, 10000);
+    WAIT_UNTIL(relay_stats(relay).producers > 1, 10000);
+    WAIT_UNTIL(relay_stats(relay).published == 20, 15000);
     ck_assert_int_eq(stop_relay(relay), 0);
     ck_assert_str_eq(published_first(topic), numbered("m", 20));
     ck_assert_int_eq(publish_once_with(RELAY(.conninfo = conninfo), &err), 0);
@@ -98,8 +98,8 @@ START_TEST(test_relay_o17_nothing_is_published_while_the_broker_refuses)
     enqueue_many(conn, topic, "m", 5);
     mock_produce_errors(mock, 200, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     relay = start_relay(RELAY(.conninfo = conninfo));
-    WAIT_UNTIL(relay_counters(relay).refused >= 10, 10000);
-    ck_assert_int_eq(relay_counters(relay).published, 0);
+    WAIT_UNTIL(relay_stats(relay).refused >= 10, 10000);
+    ck_assert_int_eq(relay_stats(relay).published, 0);
     ck_assert_int_eq(pending(conn), 5);
     ck_assert_int_eq(db_int(conn, "SELECT last_seq FROM outbox.stream"), 0);
     ck_assert_int_eq(published_count(topic), 0);
@@ -122,7 +122,7 @@ START_TEST(test_relay_o12_order_holds_with_a_full_queue_and_errors)
     relay = start_relay(
         RELAY(.conninfo = conninfo, .kafka = SAGA_PAIRS({ "queue.buffering.max.messages", "10" },
                                                         { "retry.backoff.ms", "10" })));
-    WAIT_UNTIL(relay_counters(relay).published == 500, 25000);
+    WAIT_UNTIL(relay_stats(relay).published == 500, 25000);
     ck_assert_int_eq(stop_relay(relay), 0);
     ck_assert_str_eq(published_first(topic), numbered("m", 500));
 }
@@ -141,8 +141,8 @@ START_TEST(test_relay_o13_a_fatal_error_means_a_new_producer)
     mock_produce_errors(mock, 1, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
     relay = start_relay(
         RELAY(.conninfo = conninfo, .kafka = SAGA_PAIRS({ "batch.num.messages", "10" })));
-    WAIT_UNTIL(relay_counters(relay).published == 100, 15000);
-    ck_assert_int_gt(relay_counters(relay).producers, 1);
+    WAIT_UNTIL(relay_stats(relay).published == 100, 15000);
+    ck_assert_int_gt(relay_stats(relay).producers, 1);
     ck_assert_int_eq(stop_relay(relay), 0);
     ck_assert_str_eq(published_first(topic), numbered("m", 100));
 }
@@ -171,7 +171,7 @@ START_TEST(test_relay_o11_o6_an_outage_costs_only_time)
                1500);
     ck_assert_int_eq(pending(conn), 39);
     mock_down(mock, false);
-    WAIT_UNTIL(relay_counters(relay).published == 40, 15000);
+    WAIT_UNTIL(relay_stats(relay).published == 40, 15000);
     ck_assert_int_eq(stop_relay(relay), 0);
     ck_assert_str_eq(published_first(topic), numbered("m", 40));
 }
@@ -269,7 +269,7 @@ START_TEST(test_relay_o11_a_crash_of_kafka_loses_and_reorders_nothing)
     topic = GIVEN_TOPIC(1);
     relay = start_relay(RELAY(.conninfo = conninfo, .page_rows = 100));
     enqueue_many(conn, topic, "a", 1000);
-    WAIT_UNTIL(relay_counters(relay).published > 0, 20000);
+    WAIT_UNTIL(relay_stats(relay).published > 0, 20000);
     server_kill(kafka);
     db_exec(conn,
             "SELECT outbox.enqueue('%s', convert_to('b' || g, 'UTF8'), 'k')"

@@ -52,10 +52,10 @@ START_TEST(test_relay_o2_publishes_nothing_that_a_crash_erases)
     db_exec(conn, "SET synchronous_commit = off");
     for (int i = 0; i < 300; i++)
         enqueue(conn, topic, "k", "x");
-    WAIT_UNTIL(relay_counters(relay).published > 0, 10000);
+    WAIT_UNTIL(relay_stats(relay).published > 0, 10000);
     for (int i = 0; i < 50; i++)
         enqueue(conn, topic, "k", "x");
-    WAIT_UNTIL(relay_counters(relay).published >= 350, 10000);
+    WAIT_UNTIL(relay_stats(relay).published >= 350, 10000);
     enqueue(conn, topic, "k", "erased, perhaps");
     crash();
     stop_relay(relay);
@@ -131,7 +131,7 @@ START_TEST(test_relay_o24_everything_arrives_after_a_crash_of_postgresql)
     /* Two relays, one owner. */
     ck_assert(!relay_ended(a) && !relay_ended(b));
     epoch = db_int(conn, "SELECT epoch FROM outbox.stream");
-    ck_assert_int_eq(relay_counters(a).acquired + relay_counters(b).acquired, epoch);
+    ck_assert_int_eq(relay_stats(a).acquired + relay_stats(b).acquired, epoch);
     STAYS_TRUE(db_int(conn, "SELECT epoch FROM outbox.stream") == epoch, 1000);
     ck_assert_int_eq(stop_relay(a), 0);
     ck_assert_int_eq(stop_relay(b), 0);

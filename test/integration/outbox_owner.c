@@ -127,9 +127,9 @@ START_TEST(test_relay_in_waiting_takes_over_when_the_owner_stops)
     b = start_relay(RELAY(.conninfo = conninfo));
     enqueue(conn, topic, "k", "1");
     await_published(topic, "1", 5000);
-    ck_assert_int_eq(relay_counters(b).acquired, 0);
+    ck_assert_int_eq(relay_stats(b).acquired, 0);
     ck_assert_int_eq(stop_relay(a), 0);
-    WAIT_UNTIL(relay_counters(b).acquired == 1, 5000);
+    WAIT_UNTIL(relay_stats(b).acquired == 1, 5000);
     enqueue(conn, topic, "k", "2");
     await_published(topic, "1 2", 5000);
 }
@@ -145,9 +145,9 @@ START_TEST(test_relay_keeps_its_lease_while_no_acknowledgement_comes)
     WAIT_UNTIL(db_int(conn, "SELECT (cur IS NOT NULL)::int FROM outbox.stream") == 1, 5000);
     b = start_relay(RELAY(.conninfo = conninfo, .lease_ms = 600));
     STAYS_TRUE(epoch() == 1, 1500);
-    ck_assert_int_eq(relay_counters(b).acquired, 0);
+    ck_assert_int_eq(relay_stats(b).acquired, 0);
     mock_delay(mock, 0);
-    WAIT_UNTIL(relay_counters(a).published == 1, 10000);
+    WAIT_UNTIL(relay_stats(a).published == 1, 10000);
 }
 END_TEST
 

@@ -35,9 +35,9 @@ given_outbox(void)
 static void
 await_idle(const struct relay_thread *relay)
 {
-    int64_t polls = relay_counters(relay).polls;
+    int64_t polls = relay_stats(relay).polls;
 
-    WAIT_UNTIL(relay_counters(relay).polls > polls + 1, 5000);
+    WAIT_UNTIL(relay_stats(relay).polls > polls + 1, 5000);
 }
 
 /* --- O1: a lower seq commits later ------------------------------------- */
@@ -387,9 +387,9 @@ START_TEST(test_relay_o28_an_idle_relay_uses_a_handful_of_xids)
     await_published(topic, "1", 5000);
     await_idle(relay);
     xid = current_xid();
-    writes = relay_counters(relay).cursor_writes;
+    writes = relay_stats(relay).cursor_writes;
     STAYS_TRUE(true, 2000);
-    ck_assert_int_le(relay_counters(relay).cursor_writes - writes, 8);
+    ck_assert_int_le(relay_stats(relay).cursor_writes - writes, 8);
     ck_assert_int_le(current_xid() - xid, 9);
 }
 END_TEST
@@ -432,7 +432,7 @@ START_TEST(test_relay_o28_o5_looking_stays_cheap_under_generic_plans)
     enqueue_many(conn, topic, "m", 160000);
     db_exec(conn, "ANALYZE outbox.message");
     relay = start_relay(&options);
-    WAIT_UNTIL(relay_counters(relay).published == 160001, 25000);
+    WAIT_UNTIL(relay_stats(relay).published == 160001, 25000);
     WAIT_UNTIL(db_int(conn, "SELECT (cur IS NULL)::int FROM outbox.stream") == 1, 5000);
     ck_assert_int_eq(stop_relay(relay), 0);
     await_sessions_end();
@@ -442,10 +442,10 @@ START_TEST(test_relay_o28_o5_looking_stays_cheap_under_generic_plans)
     relay = start_relay(&options);
     for (int i = 1; i <= 20; i++) {
         enqueue(conn, topic, NULL, "x");
-        WAIT_UNTIL(relay_counters(relay).published == i, 5000);
+        WAIT_UNTIL(relay_stats(relay).published == i, 5000);
     }
     db_exec(old, "COMMIT");
-    WAIT_UNTIL(relay_counters(relay).published == 21, 5000);
+    WAIT_UNTIL(relay_stats(relay).published == 21, 5000);
     ck_assert_int_eq(stop_relay(relay), 0);
     await_sessions_end();
     ck_assert_msg(rows_read() - before < 2000, "read %lld rows to find 21",

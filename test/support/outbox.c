@@ -147,13 +147,13 @@ relay_answer(const struct relay_thread *relay)
     return relay->answer;
 }
 
-struct saga_relay_counters
-relay_counters(const struct relay_thread *relay)
+struct saga_relay_stats
+relay_stats(const struct relay_thread *relay)
 {
-    struct saga_relay_counters counters = { SAGA_RELAY_COUNTERS };
+    struct saga_relay_stats stats = { SAGA_RELAY_STATS };
 
-    ck_assert_int_eq(saga_relay_count(relay->relay, &counters, NULL), 0);
-    return counters;
+    saga_relay_stats(relay->relay, &stats);
+    return stats;
 }
 
 int

@@ -35,7 +35,7 @@ struct relay_thread *start_relay(const struct saga_relay_options *options);
 int stop_relay(struct relay_thread *relay);
 bool relay_ended(const struct relay_thread *relay); /* by itself */
 int relay_answer(const struct relay_thread *relay); /* of one that has ended */
-struct saga_relay_counters relay_counters(const struct relay_thread *relay);
+struct saga_relay_stats relay_stats(const struct relay_thread *relay);
 
 /* Runs one until nothing is left; the test fails if it answers anything but 0. */
 void publish_once(const char *conninfo);
