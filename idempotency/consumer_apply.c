@@ -261,13 +261,11 @@ judge_failure(struct saga_consumer *consumer, struct partition *partition, int r
     if (rc == SAGA_EFENCED)
         return APPLY_UNSETTLE;
     atomic_fetch_add(&consumer->counters.retries, 1);
+    partition->attempt++;
     if (!pg_connected(&consumer->pg)) {
         pg_disconnect(&consumer->pg);
         database_failed(consumer, err);
-        return APPLY_RECONNECT;
-    }
-    partition->attempt++;
-    if (rc < 0) {
+    } else if (rc < 0) {
         log_event(&options->log, SAGA_LOG_WARNING, "a message was rolled back; it comes again",
                   LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
                   LOG_INT("offset", partition->message->offset),
@@ -297,7 +295,7 @@ apply(struct saga_consumer *consumer, struct partition *partition)
     if (gate == GATE_BUSY && !partition->waited) {
         partition->waited = true;
         partition->due_ms = clock_mono_ms() + BUSY_MS;
-        return APPLY_WAIT;
+        return APPLY_LATER;
     }
     rc = transact(consumer, partition, &verdict, &err);
     if (rc == ROUTE_QUARANTINE) {

@@ -304,6 +304,9 @@ kafka_serve(struct saga_consumer *consumer)
     while ((message = rd_kafka_consumer_poll(consumer->kafka, 0)) != NULL) {
         if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
             log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
+        else /* cannot be; but going on would lose it */
+            consumer->failed = error_set(&consumer->failure, SAGA_EBROKER,
+                                         "a message came past its partition's queue");
         rd_kafka_message_destroy(message);
     }
 }

@@ -43,9 +43,7 @@ advance(struct saga_consumer *consumer, struct partition *partition)
         partition->settled = false;
         partition->due_ms = clock_mono_ms() + UNSETTLED_MS;
         break;
-    case APPLY_RECONNECT:
     case APPLY_LATER:
-    case APPLY_WAIT:
         break;
     }
     return true;

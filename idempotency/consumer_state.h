@@ -110,11 +110,9 @@ void database_failed(struct saga_consumer *consumer, const struct saga_error *er
 /* --- consumer_apply.c: one message through the protocol --------------------- */
 
 enum applied {
-    APPLIED,         /* finished: applied, a duplicate, or in quarantine */
-    APPLY_LATER,     /* rolled back; after a growing delay */
-    APPLY_WAIT,      /* somebody else is at it; a moment */
-    APPLY_RECONNECT, /* the database was lost; as soon as it is back */
-    APPLY_UNSETTLE   /* the partition's offset is not where we left it */
+    APPLIED,       /* finished: applied, a duplicate, or in quarantine */
+    APPLY_LATER,   /* again at due_ms: rolled back, or somebody else is at it */
+    APPLY_UNSETTLE /* the partition's offset is not where we left it */
 };
 
 enum applied apply(struct saga_consumer *consumer, struct partition *partition);
