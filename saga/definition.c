@@ -18,6 +18,9 @@ enum {
     TOPIC_MAX = 249 /* Kafka's limit */
 };
 
+/* A hundred years: far from where the machine's and PostgreSQL's times end. */
+static const int64_t TIME_MAX_MS = INT64_C(36525) * 24 * 3600 * 1000;
+
 const char *
 definition_kind_name(int32_t kind)
 {
@@ -213,9 +216,11 @@ read_topic_and_times(struct definition *into, const struct saga_definition *give
     if (given->reply_topic != NULL && !topic_like(given->reply_topic, TOPIC_MAX))
         return error_set(err, SAGA_EINVAL,
                          "definition \"%s\": reply_topic is no name of a Kafka topic", given->name);
-    if (given->deadline_ms < 0 || given->compensation_ms < 0)
+    if (given->deadline_ms < 0 || given->deadline_ms > TIME_MAX_MS || given->compensation_ms < 0 ||
+        given->compensation_ms > TIME_MAX_MS)
         return error_set(err, SAGA_EINVAL,
-                         "definition \"%s\": deadline_ms and compensation_ms must not be negative",
+                         "definition \"%s\": deadline_ms and compensation_ms must be from 0 to a "
+                         "hundred years",
                          given->name);
     if (given->reply_topic != NULL)
         snprintf(into->reply_topic, sizeof into->reply_topic, "%s", given->reply_topic);

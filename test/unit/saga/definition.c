@@ -149,6 +149,26 @@ START_TEST(test_definition_of_a_wrong_shape_is_refused)
 }
 END_TEST
 
+/* Beyond any date that the machine or PostgreSQL can count to. */
+START_TEST(test_definition_whose_times_never_end_is_refused)
+{
+    const struct saga_step steps[] = { { "a", .run = fn, .compensate = fn }, { 0 } };
+    const int64_t century_ms = INT64_C(100) * 36525 / 100 * 24 * 3600 * 1000;
+    struct saga_definition table = table_of(steps);
+    struct definition definition;
+    struct saga_error err;
+
+    table.deadline_ms = table.compensation_ms = century_ms;
+    ck_assert_int_eq(definition_read(&definition, &table, DEFINITION_OF_SAGA, NULL), 0);
+    table.compensation_ms = INT64_MAX;
+    ck_assert_int_eq(definition_read(&definition, &table, DEFINITION_OF_SAGA, &err), SAGA_EINVAL);
+    table.compensation_ms = 0;
+    table.deadline_ms = century_ms + 1;
+    ck_assert_int_eq(definition_read(&definition, &table, DEFINITION_OF_SAGA, &err), SAGA_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "deadline_ms"));
+}
+END_TEST
+
 START_TEST(test_definition_fills_in_defaults)
 {
     static const struct saga_step steps[4] = { C("a") };
@@ -239,7 +259,8 @@ main(void)
         .tests = TESTS(
             test_definition_rules_name_the_step_and_the_rule,
             test_definition_of_commands_has_no_order, test_definition_of_a_wrong_shape_is_refused,
-            test_definition_fills_in_defaults, test_definition_of_an_older_header_is_read,
+            test_definition_whose_times_never_end_is_refused, test_definition_fills_in_defaults,
+            test_definition_of_an_older_header_is_read,
             test_definition_digest_is_of_names_kinds_and_order_s8,
             test_definition_digest_is_the_same_everywhere) });
 }
