@@ -72,13 +72,6 @@ read_command(struct handling *handling, const char *consumer, const struct defin
     return 0;
 }
 
-/* Class 22: the server has looked at the data and it is wrong. */
-static bool
-malformed(const struct saga_error *error)
-{
-    return strncmp(error->sqlstate, "22", 2) == 0;
-}
-
 static int
 pass_barrier(struct handling *handling, struct saga_bytes payload, struct saga_error *err)
 {
@@ -93,7 +86,7 @@ pass_barrier(struct handling *handling, struct saga_bytes payload, struct saga_e
     barrier_enter(&handling->barrier, &handling->key, &statements[1]);
     statements[1 + BARRIER_STATEMENTS] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
     rc = pg_batch(handling->pg, statements, BARRIER_STATEMENTS + 2, &error);
-    if (rc != 0 && error.index == 0 && malformed(&error))
+    if (rc != 0 && error.index == 0 && wire_payload_refused(&error))
         return error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", error.message);
     if (rc != 0 && err != NULL)
         *err = error;

@@ -84,14 +84,30 @@ saga_get(struct saga_ctx *ctx, const char *name)
     return value != NULL ? value->value : NULL;
 }
 
+/* What PostgreSQL makes of it between the quotes of JSON. */
+static size_t
+json_size(const char *text)
+{
+    size_t size = 0;
+
+    for (; *text != '\0'; text++) {
+        if (strchr("\"\\\b\f\n\r\t", *text) != NULL)
+            size += 2;
+        else
+            size += (unsigned char)*text < 0x20 ? 6 : 1;
+    }
+    return size;
+}
+
 static size_t
 size_with(const struct saga_ctx *ctx, const char *name, const char *value)
 {
-    size_t size = strlen(name) + strlen(value);
+    enum { AROUND = 8 }; /* "": "",  and once, instead of the last comma, {} */
+    size_t size = json_size(name) + json_size(value) + AROUND;
 
     for (size_t i = 0; i < ctx->n_values; i++)
         if (strcmp(ctx->values[i].name, name) != 0)
-            size += strlen(ctx->values[i].name) + strlen(ctx->values[i].value) + 8; /* "":"",  */
+            size += json_size(ctx->values[i].name) + json_size(ctx->values[i].value) + AROUND;
     return size;
 }
 

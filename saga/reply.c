@@ -35,8 +35,7 @@ read_values(struct pg *pg, struct saga_bytes payload, struct saga_bytes *patch,
         *patch = pg_bytes(rows, 0, 0);
         return 0;
     }
-    /* Class 22: the server has looked at the data and it is wrong. */
-    if (strncmp(error.sqlstate, "22", 2) == 0)
+    if (wire_payload_refused(&error))
         return error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", error.message);
     if (err != NULL)
         *err = error;

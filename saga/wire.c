@@ -106,6 +106,12 @@ read_attempt(const struct saga_pair *headers)
     return attempt < 1 ? 1 : attempt > INT32_MAX ? INT32_MAX : (int32_t)attempt;
 }
 
+bool
+wire_payload_refused(const struct saga_error *error)
+{
+    return strncmp(error->sqlstate, "22", 2) == 0 || strncmp(error->sqlstate, "54", 2) == 0;
+}
+
 int
 wire_read_command(struct wire_command *command, const struct saga_record *record,
                   struct saga_error *err)

@@ -53,6 +53,10 @@ struct wire_reply {
     const char *traceparent;
 };
 
+/* Whether the server has looked at a payload and never will like it: no JSON
+ * object (class 22), or nested too deep, or too large to be held (class 54). */
+bool wire_payload_refused(const struct saga_error *error);
+
 /* 0, or SAGA_EINVAL with the header that is missing or wrong. */
 int wire_read_command(struct wire_command *command, const struct saga_record *record,
                       struct saga_error *err);

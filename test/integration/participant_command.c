@@ -7,6 +7,7 @@
 #include "test/support/participant.h"
 #include "test/support/run.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define LAMP "{\"sku\": \"lamp\", \"cents\": \"1999\"}"
@@ -333,6 +334,42 @@ START_TEST(test_command_malformed_is_named_and_leaves_nothing)
 }
 END_TEST
 
+/* Whoever waits for the server to like it waits for ever, and those behind it, too. */
+START_TEST(test_command_nested_too_deep_is_malformed)
+{
+    enum { DEPTH = 100000 };
+    char *payload = malloc(DEPTH + 16);
+
+    memcpy(payload, "{\"a\": ", 6);
+    memset(payload + 6, '[', DEPTH);
+    payload[6 + DEPTH] = '\0';
+    expect_malformed(a_command(SAGA_1, "reserve", "run", payload), "not a JSON object");
+    free(payload);
+}
+END_TEST
+
+static int
+set_lines(struct saga_ctx *ctx, void *arg)
+{
+    char lines[40001] = "";
+
+    (void)arg;
+    memset(lines, '\n', sizeof lines - 1);
+    return saga_set(ctx, "lines", lines);
+}
+
+/* As JSON each of them has two bytes; the reply would never be taken. */
+START_TEST(test_command_whose_values_are_too_large_as_json_is_not_done)
+{
+    struct script script = { .then = set_lines };
+    struct saga_record command = a_command(SAGA_1, "scripted", "run", "{}");
+
+    ck_assert_int_eq(deliver(conn, &command, &script), SAGA_ESTATE);
+    ck_assert_ptr_nonnull(strstr(deliver_error.message, "no room"));
+    ck_assert_int_eq(barrier_rows() + reply_count(conn), 0);
+}
+END_TEST
+
 /* A participant in another language may send what it likes in an object. */
 START_TEST(test_command_values_of_other_types_are_texts)
 {
@@ -380,7 +417,9 @@ main(void)
     return run_tests(&(struct tests){
         .name = "participant/command",
         .setup = setup,
-        .tests = TESTS(test_command_done_keeps_rows_and_replies_with_values,
+        .tests = TESTS(test_command_nested_too_deep_is_malformed,
+                       test_command_whose_values_are_too_large_as_json_is_not_done,
+                       test_command_done_keeps_rows_and_replies_with_values,
                        test_command_refused_undoes_rows_and_replies,
                        test_command_refused_with_any_reason_is_answered,
                        test_command_without_final_answer_leaves_nothing,

@@ -366,12 +366,16 @@ START_TEST(test_reply_malformed_is_named_and_leaves_nothing)
         { with_header(reply, "saga-outcome", "perhaps"), SAGA_EINVAL },
     };
     struct saga_record damaged = reply;
+    char deep[SAGA_VALUES_MAX];
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_int_eq(apply_reply(&wrong[i].reply), wrong[i].code);
     damaged.payload = (struct saga_bytes){ "[1, 2]", 6 };
     ck_assert_int_eq(apply_reply(&damaged), SAGA_EINVAL);
     damaged.payload = (struct saga_bytes){ "\xFF", 1 };
+    ck_assert_int_eq(apply_reply(&damaged), SAGA_EINVAL);
+    memset(deep, '[', sizeof deep);
+    damaged.payload = (struct saga_bytes){ deep, sizeof deep };
     ck_assert_int_eq(apply_reply(&damaged), SAGA_EINVAL);
     ck_assert_str_eq(everything(), before);
     ck_assert_int_eq(saga_reply_handle(orders, &order, &reply, &err), SAGA_ENOTX);
