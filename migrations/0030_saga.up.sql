@@ -288,19 +288,29 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    now_state text;
+    seen saga.instance;
 BEGIN
     IF ask.reason IS NULL OR btrim(ask.reason) = '' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a reason is needed; the audit keeps it';
     END IF;
-    SELECT i.state INTO now_state FROM saga.instance i WHERE i.id = ask.id FOR UPDATE;
+    SELECT i.* INTO seen FROM saga.instance i WHERE i.id = ask.id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no saga %s', ask.id);
     END IF;
-    IF NOT now_state = ANY (ask.states) THEN
+    IF NOT seen.state = ANY (ask.states) THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('cannot %s saga %s: it is %s, not %s', ask.verb, ask.id, now_state,
+            MESSAGE = format('cannot %s saga %s: it is %s, not %s', ask.verb, ask.id, seen.state,
                              array_to_string(ask.states, ' or '));
+    END IF;
+    IF ask.verb = 'cancel' AND 'compensating' = ANY (seen.step_states) THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('cannot cancel saga %s: it was parked while it was being undone',
+                             ask.id),
+            HINT = 'saga.retry lets it go on.';
+    END IF;
+    IF ask.verb = 'retry' AND seen.request = 'cancel' THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('cannot retry saga %s: somebody has asked to cancel it', ask.id);
     END IF;
     UPDATE saga.instance i SET request = ask.verb, request_reason = left(ask.reason, 200),
                                due_at = clock_timestamp(), updated_at = clock_timestamp()
@@ -315,8 +325,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT saga.ask($1, 'retry', ARRAY['parked'], $2) $$;
 COMMENT ON FUNCTION saga.retry(uuid, text) IS
-    'Lets a parked saga go on where it stands, with new budgets. No such saga: P0002. Not parked: '
-    '55000. No reason: 22023.';
+    'Lets a parked saga go on where it stands, with new budgets. No such saga: P0002. Not parked, '
+    'or its cancellation is asked for: 55000. No reason: 22023.';
 
 CREATE FUNCTION saga.cancel(id uuid, reason text) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
@@ -324,8 +334,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT saga.ask($1, 'cancel', ARRAY['running', 'parked'], $2) $$;
 COMMENT ON FUNCTION saga.cancel(uuid, text) IS
     'Asks for a saga to be undone. A worker does it, if the pivot has not been sent; otherwise the '
-    'saga goes on, and history and alarms say so. No such saga: P0002. Neither running nor parked: '
-    '55000. No reason: 22023.';
+    'saga goes on, and history and alarms say so. No such saga: P0002. Neither running nor parked, '
+    'or parked while it was being undone: 55000. No reason: 22023.';
 
 ALTER TABLE saga.definition OWNER TO saga_owner;
 ALTER TABLE saga.business_key OWNER TO saga_owner;

@@ -26,12 +26,16 @@
  * snapshot and its lock is left out of the result but stays locked, and must
  * not stay so while a step of another saga runs.
  *
+ * A parked one is due when an operator has asked for something, and that only
+ * a worker of its own definition can carry out.
+ *
  * The clock in a subquery: by itself it is volatile, and then no condition for
  * the index.
  */
 #define SQL_DUE                                                                                    \
     "SELECT i.id, i.version FROM saga.instance i"                                                  \
     " WHERE i.definition = $1 AND i.due_at <= (SELECT pg_catalog.clock_timestamp())"               \
+    " AND (i.state <> 'parked' OR i.digest = $3)"                                                  \
     " ORDER BY i.due_at LIMIT $2 FOR UPDATE SKIP LOCKED"
 
 /* Whoever holds a row's lock is at work on it. */

@@ -128,10 +128,11 @@ store_find_due(struct pg *pg, const struct definition *definition, size_t limit,
                struct store_due *due, size_t *n, struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
-    const struct pg_arg args[] = { PG_TEXT(definition->name), PG_INT8((int64_t)limit) };
+    const struct pg_arg args[] = { PG_TEXT(definition->name), PG_INT8((int64_t)limit),
+                                   PG_TEXT(definition->digest) };
     const struct pg_statement statements[] = {
         { .sql = SQL_BEGIN },
-        { .sql = SQL_DUE, .args = args, .n_args = 2, .rows = &rows },
+        { .sql = SQL_DUE, .args = args, .n_args = 3, .rows = &rows },
         { .sql = "ROLLBACK" },
     };
     int rc = pg_batch(pg, statements, 3, err);

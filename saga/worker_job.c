@@ -76,7 +76,8 @@ save(struct task *task, struct saga_error *err)
         .outcome = &task->outcome,
         .patch = { task->patch.data, task->patch.len },
         .hold_ms = again ? task->limits->grace_ms : 0,
-        .request_done = task->stored->request != REQUEST_NONE,
+        /* Where it cannot be carried out it is left to a worker who can. */
+        .request_done = task->stored->matches && task->stored->request != REQUEST_NONE,
     };
     int rc = store_save_and_commit(task->pg, &task->job->definition, &change,
                                    task->limits->lease_ms, again ? task->again : NULL, err);
@@ -95,7 +96,9 @@ save_alone(struct task *task, struct saga_error *err)
     buffer_clear(&task->patch);
     pg_rollback(task->pg);
     CRASH_POINT("worker.after_rollback");
-    rc = pg_begin(task->pg, err);
+    rc = pg_connect(task->pg, err);
+    if (rc == 0)
+        rc = pg_begin(task->pg, err);
     return rc != 0 ? rc : save(task, err);
 }
 
@@ -198,7 +201,9 @@ run_step(struct task *task, struct saga_error *err)
     if (rc == 0) {
         answer = context_run(&ctx, now->state == STEP_COMPENSATING ? step->compensate : step->run,
                              task->job->user, err);
-        if (answer < 0 && !pg_connected(task->pg))
+        /* A connection that was lost is no answer. One that we have given up
+         * because a statement took too long is: it will again. */
+        if (answer < 0 && !pg_connected(task->pg) && ctx.answer != SAGA_ETIMEOUT)
             rc = answer;
     }
     if (rc == 0)

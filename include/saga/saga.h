@@ -48,8 +48,10 @@ struct saga_ctx;
  * or roll back.
  *
  * It may be called again after a crash or a lost connection, then from a state
- * of the database in which the earlier call has never happened. It must have
- * no effects outside the database.
+ * of the database in which the earlier call has never happened, and with the
+ * same number of attempt. It must have no effects outside the database. A
+ * statement for which the worker has waited too long (statement_ms) is a failed
+ * attempt.
  *
  * Returns one of the answers below, or a negative code (for example that of a
  * failed saga_exec()), which counts as SAGA_RETRY with the error as reason.
@@ -92,6 +94,7 @@ struct saga_definition {
     const struct saga_step *steps;
     size_t n_steps;
     const char *reply_topic; /* NULL: "<name>.replies" */
+    /* Both at most a hundred years. */
     int64_t deadline_ms;     /* from the start; then the saga turns round. 0: none */
     int64_t compensation_ms; /* from turning round; then it parks. Default 3600000 */
 };

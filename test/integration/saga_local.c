@@ -250,13 +250,19 @@ END_TEST
 
 START_TEST(test_deadline_turns_round_before_the_pivot_s12)
 {
+    static struct saga_step patient[4];
     static struct saga_definition hasty;
     struct saga_worker *other;
     const char *id;
 
     hasty = scripted;
     hasty.name = "hasty";
-    hasty.deadline_ms = 60;
+    hasty.deadline_ms = 400;
+    hasty.steps = patient;
+    for (size_t i = 0; i < hasty.n_steps; i++) {
+        patient[i] = scripted.steps[i];
+        patient[i].timeout_ms = 60000; /* b does not ask twice before */
+    }
     other = given_worker(conninfo, &hasty);
     id = given_saga(conn, &hasty, "k", SAGA_PAIRS({ "b.run", "wait" }));
     run_until(other, conn, id, "compensated");
@@ -292,6 +298,32 @@ START_TEST(test_cancel_behind_the_pivot_only_raises_the_alarm_s17)
     ck_assert_int_eq(db_int(conn, "SELECT alarms FROM saga.instance"), 1);
     ck_assert_int_eq(
         db_int(conn, "SELECT count(*) FROM saga.history WHERE event = 'cancel_refused'"), 1);
+}
+END_TEST
+
+/* Who wants it undone is not overruled by who wants it to go on. */
+START_TEST(test_cancel_is_not_lost_to_a_retry_s11)
+{
+    const char *id = given_saga(conn, &scripted, "k", NULL);
+
+    db_exec(conn, "UPDATE saga.instance SET state = 'parked', due_at = NULL, reason = 'r'");
+    db_exec(conn, "SELECT saga.retry('%s', 'go on')", id);
+    db_exec(conn, "SELECT saga.cancel('%s', 'not wanted')", id);
+    expect_text(db_refusal(conn, "SELECT saga.retry('%s', 'go on')", id), "55000");
+    run_idle(worker);
+    expect_text(state_of(conn, id), "compensated");
+}
+END_TEST
+
+START_TEST(test_cancel_of_a_parked_compensation_is_refused)
+{
+    const char *id = given_saga(conn, &scripted, "k",
+                                SAGA_PAIRS({ "c.run", "refused" }, { "b.compensate", "wait" }));
+
+    run_idle(worker);
+    db_exec(conn, "UPDATE saga.instance SET state = 'parked', due_at = NULL, reason = 'r'");
+    expect_text(db_refusal(conn, "SELECT saga.cancel('%s', 'not wanted')", id), "55000");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM saga.audit"), 0);
 }
 END_TEST
 
@@ -364,6 +396,69 @@ START_TEST(test_saga_of_another_definition_is_parked_with_the_difference_s8)
 }
 END_TEST
 
+/* trap: S8. A worker that cannot carry out what an operator asked for leaves it
+ * to one that can. */
+START_TEST(test_request_waits_for_a_worker_of_the_same_definition_s8)
+{
+    static const struct saga_step steps[] = { { "a", SAGA_PIVOT, .run = get_awkward },
+                                              { "x", SAGA_RETRIABLE, .run = get_awkward } };
+    static const struct saga_definition other = { SAGA_DEFINITION("scripted", steps) };
+    const char *id = given_saga(conn, &scripted, "k", NULL);
+    const char *cancelled = given_saga(conn, &scripted, "l", NULL);
+    struct saga_worker *newer = given_worker(conninfo, &other);
+
+    db_exec(conn, "SELECT saga.cancel('%s', 'not wanted')", cancelled);
+    run_idle(newer);
+    expect_text(state_of(conn, id), "parked");
+    expect_text(state_of(conn, cancelled), "parked");
+    db_exec(conn, "SELECT saga.retry('%s', 'rolled back')", id);
+    run_idle(newer);
+    expect_text(state_of(conn, id), "parked");
+    run_idle(worker);
+    expect_text(state_of(conn, id), "completed");
+    expect_text(state_of(conn, cancelled), "compensated");
+}
+END_TEST
+
+static int
+sleep_long(struct saga_ctx *ctx, void *user)
+{
+    int rc = saga_exec(ctx, NULL, "SELECT pg_sleep(600)", NULL, 0);
+
+    (void)user;
+    return rc;
+}
+
+static int
+nothing(struct saga_ctx *ctx, void *user)
+{
+    (void)ctx;
+    (void)user;
+    return SAGA_DONE;
+}
+
+/* Each time again: it must not go on for ever. */
+START_TEST(test_statement_that_takes_too_long_is_a_failed_attempt)
+{
+    static const struct saga_step steps[] = { { .name = "slow",
+                                                .run = sleep_long,
+                                                .compensate = nothing,
+                                                .attempts_max = 2,
+                                                .first_delay_ms = 1 } };
+    static const struct saga_definition slow = { SAGA_DEFINITION("slow", steps) };
+    struct saga_worker *hasty =
+        given_worker_with((struct saga_worker_options){ SAGA_WORKER_OPTIONS, .conninfo = conninfo,
+                                                        .statement_ms = 200 },
+                          &slow);
+    const char *id = given_saga(conn, &slow, "k", NULL);
+
+    run_until(hasty, conn, id, "compensated");
+    expect_text(history_of(conn, id), "error:slow error:slow");
+    expect_text(db_text(conn, "SELECT reason FROM saga.instance"),
+                "step slow: its attempts are used up: no answer from PostgreSQL within 200 ms");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -371,6 +466,9 @@ main(void)
         .name = "saga/local",
         .setup = setup,
         .tests = TESTS(
+            test_request_waits_for_a_worker_of_the_same_definition_s8,
+            test_statement_that_takes_too_long_is_a_failed_attempt,
+            test_cancel_is_not_lost_to_a_retry_s11, test_cancel_of_a_parked_compensation_is_refused,
             test_saga_runs_to_its_end, test_answer_done_keeps_its_rows_s19,
             test_answer_wait_keeps_its_rows_s19, test_answer_retry_undoes_its_rows_s19,
             test_answer_error_undoes_its_rows_s19, test_answer_refused_undoes_its_rows_s19,

@@ -314,9 +314,9 @@ START_TEST(test_search_does_not_see_what_is_finished_s14)
             " '{NULL}', '{}', '' FROM generate_series(1, 30000) n");
     db_exec(conn, "SELECT saga.start('order', 'due' || n) FROM generate_series(1, 5) n");
     db_exec(conn, "ANALYZE saga.instance; SET plan_cache_mode = force_generic_plan");
-    db_exec(conn, "%s", "PREPARE due (text, bigint) AS " SQL_DUE);
+    db_exec(conn, "%s", "PREPARE due (text, bigint, text) AS " SQL_DUE);
 
-    result = PQexec(conn, "EXPLAIN (ANALYZE, BUFFERS) EXECUTE due ('order', 1)");
+    result = PQexec(conn, "EXPLAIN (ANALYZE, BUFFERS) EXECUTE due ('order', 1, 'digest')");
     for (int row = 0; row < PQntuples(result); row++) {
         const char *line = PQgetvalue(result, row, 0);
 
