@@ -188,6 +188,20 @@ record_answer(struct task *task, struct saga_ctx *ctx, int answer, struct saga_e
     return save_alone(task, err);
 }
 
+/* No answer, and no attempt: whatever becomes of the server would otherwise
+ * use up the attempts of sagas. If it is the step that does it every time, this
+ * is where one sees it. */
+static void
+log_lost(const struct task *task, const char *step)
+{
+    char id[37];
+
+    saga_uuid_text(&task->stored->id, id);
+    log_event(task->pg->log, SAGA_LOG_WARNING, "the connection was lost inside a step",
+              LOG_TEXT("saga", id), LOG_TEXT("definition", task->job->definition.name),
+              LOG_TEXT("step", step));
+}
+
 static int
 run_step(struct task *task, struct saga_error *err)
 {
@@ -203,8 +217,10 @@ run_step(struct task *task, struct saga_error *err)
                              task->job->user, err);
         /* A connection that was lost is no answer. One that we have given up
          * because a statement took too long is: it will again. */
-        if (answer < 0 && !pg_connected(task->pg) && ctx.answer != SAGA_ETIMEOUT)
+        if (answer < 0 && !pg_connected(task->pg) && ctx.answer != SAGA_ETIMEOUT) {
+            log_lost(task, step->name);
             rc = answer;
+        }
     }
     if (rc == 0)
         rc = record_answer(task, &ctx, answer, err);

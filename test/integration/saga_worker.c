@@ -282,6 +282,7 @@ START_TEST(test_connection_cut_inside_a_step_is_no_answer_s15)
     process_kill(worker);
     expect_effects_once(conn);
     ck_assert_str_eq(history_of(conn, id), "done:a done:b done:c done:d");
+    ck_assert_ptr_nonnull(strstr(process_errors(worker), "lost inside a step"));
 }
 END_TEST
 
