@@ -189,8 +189,8 @@ Libs: -L$${libdir} -l$(1:lib%=%)
 Libs.private: -lpthread
 Cflags: -I$${includedir}
 endef
-export PC_SAGA  = $(call pc_file,libsaga,sagas$(comma) outbox and inbox on PostgreSQL,,$(SAGA_DEPS))
-export PC_KAFKA = $(call pc_file,libsaga-kafka,relay and consumers of libsaga on Kafka and Redis,libsaga = $(VERSION),$(KAFKA_DEPS) $(SAGA_DEPS))
+export PC_SAGA  = $(call pc_file,libsaga,sagas$(comma) outbox and inbox on PostgreSQL,$(SAGA_DEPS),)
+export PC_KAFKA = $(call pc_file,libsaga-kafka,relay and consumers of libsaga on Kafka and Redis,libsaga = $(VERSION),$(KAFKA_DEPS))
 comma := ,
 
 install: all                                   ## headers, libraries, .pc files, programs, migrations

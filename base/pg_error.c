@@ -63,6 +63,10 @@ pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_err
     } else if (!foreign && one_of(sqlstate, schema_missing)) {
         code = SAGA_ESCHEMA;
         error_set(err, code, "%s; run \"sagactl migrate up\"", message != NULL ? message : "?");
+    } else if (!foreign && strcmp(sqlstate, "42501") == 0) {
+        error_set(err, code,
+                  "%s; GRANT saga_app (services), saga_relay or saga_monitor to this login",
+                  message);
     } else {
         error_set(err, code, "%s%s%s", message != NULL ? message : "the server refused",
                   detail != NULL ? ": " : "", detail != NULL ? detail : "");

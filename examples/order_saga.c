@@ -6,13 +6,13 @@
  *     createdb shop && sagactl migrate up --database dbname=shop
  *     order_saga dbname=shop
  *
- * Three orders: one works, one is out of stock, one the customer cannot pay, so
- * that its reservation is released.
+ * One order works, one is out of stock, one the customer cannot pay.
  */
 #include <libpq-fe.h>
 #include <saga/saga.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* --- the steps: each is one small transaction, or part of one ----------------- */
 
@@ -59,7 +59,7 @@ static const struct saga_step steps[] = {
 };
 static const struct saga_definition order = { SAGA_DEFINITION("order", steps) };
 
-/* --- the program ------------------------------------------------------------------ */
+static struct saga_error err; /* of the call before */
 
 static const char tables[] =
     "DROP SCHEMA IF EXISTS order_saga CASCADE; CREATE SCHEMA order_saga;"
@@ -71,11 +71,11 @@ static const char tables[] =
     "INSERT INTO order_saga.account VALUES ('ada', 5000), ('bob', 100);";
 
 static void
-check(int rc, const struct saga_error *err)
+check(int rc, const struct saga_error *error)
 {
     if (rc == 0)
         return;
-    fprintf(stderr, "order_saga: %s (%s)\n", err->message, saga_error_name(rc));
+    fprintf(stderr, "order_saga: %s (%s)\n", error->message, saga_error_name(rc));
     exit(1);
 }
 
@@ -93,14 +93,16 @@ sql(PGconn *conn, const char *text)
 
 /* The order and its saga are one transaction: both are there, or neither. */
 static struct saga_uuid
-place_order(PGconn *conn, const char *number, const char *customer, const char *sku)
+place_order(PGconn *conn, const char *customer, const char *sku)
 {
+    static int n;
     const struct saga_pair *values =
         SAGA_PAIRS({ "customer", customer }, { "sku", sku }, { "cents", "1999" });
-    struct saga_error err;
     struct saga_uuid id;
-    char insert[100];
+    char number[40], insert[100];
 
+    /* Another in each run: a saga is started once for each business key. */
+    snprintf(number, sizeof number, "order-%d-%d", (int)getpid(), ++n);
     snprintf(insert, sizeof insert, "INSERT INTO order_saga.orders VALUES ('%s')", number);
     check(saga_begin(conn, &err), &err);
     sql(conn, insert);
@@ -112,7 +114,6 @@ place_order(PGconn *conn, const char *number, const char *customer, const char *
 static void
 show(PGconn *conn, const char *what, const struct saga_uuid *id)
 {
-    struct saga_error err;
     const char *state;
     char text[37];
 
@@ -129,16 +130,15 @@ main(int argc, char **argv)
     PGconn *conn = PQconnectdb(conninfo);
     struct saga_worker *worker;
     struct saga_uuid lamp, sofa, poor;
-    struct saga_error err;
 
-    sql(conn, "SET client_min_messages = warning");
-    sql(conn, tables);
     check(saga_worker_new(&worker, &options, &err), &err);
     check(saga_worker_add(worker, &order, NULL, &err), &err);
+    sql(conn, "SET client_min_messages = warning");
+    sql(conn, tables);
 
-    lamp = place_order(conn, "order-1", "ada", "lamp");
-    sofa = place_order(conn, "order-2", "ada", "sofa");
-    poor = place_order(conn, "order-3", "bob", "lamp");
+    lamp = place_order(conn, "ada", "lamp");
+    sofa = place_order(conn, "ada", "sofa");
+    poor = place_order(conn, "bob", "lamp");
     check(saga_worker_run(worker, SAGA_RUN_UNTIL_IDLE, &err), &err);
 
     show(conn, "ada's lamp:", &lamp);

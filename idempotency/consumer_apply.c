@@ -114,8 +114,8 @@ check_transaction(struct saga_consumer *consumer, struct saga_error *err)
         return 0;
     case PQTRANS_IDLE:
         return error_set(err, SAGA_ESTATE,
-                         "the handler has ended the transaction; it must neither commit nor roll "
-                         "back");
+                         "the handler has ended the transaction, which it must not; if it has "
+                         "committed, the message counts as applied");
     case PQTRANS_INERROR:
         return error_set(err, SAGA_EDB,
                          "a statement of the handler failed, and it returned success");
@@ -136,8 +136,12 @@ call_handler(struct saga_consumer *consumer, struct partition *partition, int32_
     PQsetnonblocking(consumer->pg.conn, 0);
     rc = route->plain != NULL ? route->plain(consumer->pg.conn, record, route->user, err)
                               : route->handle(consumer->pg.conn, record, verdict, route->user, err);
-    if (rc < 0 && (err->code != rc || err->message[0] == '\0'))
-        error_set(err, rc, "the handler returned %d", rc);
+    if (rc != 0 && rc != SAGA_HANDLER_RETRY) {
+        if (rc > 0 || err->message[0] == '\0')
+            error_set(err, rc, "the handler returned %d", rc);
+        rc = rc > 0 ? SAGA_ESTATE : rc;
+        err->code = rc;
+    }
     CRASH_POINT("consumer.after_handler");
     return rc != 0 ? rc : check_transaction(consumer, err);
 }

@@ -38,6 +38,8 @@ connect_once(struct saga_consumer *consumer, struct saga_error *err)
     if (rc == 0)
         rc = pg_exec(&consumer->pg, SQL_SESSION, PG_ARGS(PG_TEXT(idle), PG_TEXT(lock)), NULL, err);
     if (rc == 0)
+        rc = pg_exec(&consumer->pg, SQL_SCHEMA, PG_NO_ARGS, NULL, err);
+    if (rc == 0)
         rc = read_identity(consumer, err);
     if (rc != 0)
         pg_disconnect(&consumer->pg);

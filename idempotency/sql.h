@@ -16,6 +16,10 @@
 #define SQL_INBOX_FIND                                                                             \
     "SELECT hash = $3 FROM idempotency.inbox WHERE consumer = $1 AND message_id = $2"
 
+/* Asked at once, so that a missing schema shows before the first message. */
+#define SQL_SCHEMA                                                                                 \
+    "SELECT FROM idempotency.inbox, idempotency.consumer_offset, idempotency.quarantine LIMIT 0"
+
 /* The transaction of somebody who was stopped would hold the inbox row, and
  * with it his successor, for as long as the operating system keeps the
  * connection; and the successor does not wait for ever either. */

@@ -161,7 +161,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION outbox.enqueue(text, bytea, text, jsonb, uuid, timestamptz) IS
-    'writes one message for Kafka inside the caller''s transaction; returns its id';
+    'writes one message for Kafka inside the caller''s transaction; returns its id. The payload is bytes: '
+    'convert_to(my_json::text, ''UTF8''), not a plain literal, in which backslashes are escapes';
 
 -- A caller in libpq's pipeline mode learns only from the server whether a
 -- transaction is open, and no function can tell. A procedure that is called at

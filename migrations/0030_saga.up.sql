@@ -201,6 +201,7 @@ DECLARE
     known   saga.business_key;
     vals    jsonb := coalesce(start.data, '{}');
     trace   text;
+    bad     text;
     hash    bytea;
     saga_id uuid;
     names   text[];
@@ -215,6 +216,14 @@ BEGIN
         RAISE invalid_parameter_value USING
             MESSAGE = 'a saga''s data must be a JSON object, not ' || jsonb_typeof(vals);
     END IF;
+    SELECT v.key INTO bad FROM jsonb_each(vals) v
+        WHERE jsonb_typeof(v.value) IN ('object', 'array', 'null') LIMIT 1;
+    IF FOUND THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('value "%s" is neither a text nor a number', bad),
+            HINT = 'A saga''s values are texts. Numbers, true and false become texts.';
+    END IF;
+    SELECT coalesce(jsonb_object_agg(v.key, v.value), '{}') INTO vals FROM jsonb_each_text(vals) v;
     -- Another trace of the same request is no other request.
     trace := CASE WHEN octet_length(vals ->> 'traceparent') <= 256 THEN vals ->> 'traceparent' END;
     vals := vals - 'traceparent';
@@ -267,7 +276,7 @@ $$;
 COMMENT ON FUNCTION saga.start(text, text, jsonb) IS
     'Starts a saga in the caller''s transaction and returns its id. Idempotent by definition and '
     'business key: the same data gives the first saga''s id; other data is refused (SG002), naming '
-    'it. data: an object of texts for the steps; traceparent among them is the trace context. No '
+    'it. data: an object of texts (numbers and truths become texts) for the steps; traceparent among them is the trace context. No '
     'worker has registered the definition: P0002. Malformed: 22023. Too large: 54000.';
 
 -- For a save that finds another version than it was made from. An error,

@@ -13,11 +13,13 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4 };
 
 static struct saga_relay *running;
+static volatile sig_atomic_t interrupted;
 
 static void
 on_signal(int signal)
 {
     (void)signal;
+    interrupted = 1;
     saga_relay_stop(running);
 }
 
@@ -81,6 +83,11 @@ main(int argc, char **argv)
     }
     catch_signals();
     rc = saga_relay_run(running, settings.once ? SAGA_RELAY_ONCE : SAGA_RELAY_UNTIL_STOP, &err);
+    /* What --once has promised is to publish all that is there. */
+    if (rc == 0 && settings.once && interrupted) {
+        rc = SAGA_ETIMEOUT;
+        err = (struct saga_error){ .code = rc, .message = "ended by a signal before all was done" };
+    }
     log_end(&settings.options.log, running, rc, &err);
     saga_relay_free(running);
     settings_clear(&settings);

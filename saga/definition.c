@@ -11,6 +11,7 @@
 
 enum {
     ATTEMPTS_MAX = 5,
+    ATTEMPTS_MAX_RETRIABLE = 100, /* most of an hour, with the default delays */
     FIRST_DELAY_MS = 200,
     LONGEST_DELAY_MS = 30000,
     TIMEOUT_MS = 30000,
@@ -203,7 +204,8 @@ or_default(int32_t value, int32_t fallback)
 static void
 fill_in(struct saga_step *step)
 {
-    step->attempts_max = or_default(step->attempts_max, ATTEMPTS_MAX);
+    step->attempts_max = or_default(
+        step->attempts_max, step->kind == SAGA_RETRIABLE ? ATTEMPTS_MAX_RETRIABLE : ATTEMPTS_MAX);
     step->first_delay_ms = or_default(step->first_delay_ms, FIRST_DELAY_MS);
     step->longest_delay_ms = or_default(step->longest_delay_ms, LONGEST_DELAY_MS);
     step->timeout_ms = or_default(step->timeout_ms, TIMEOUT_MS);

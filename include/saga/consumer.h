@@ -77,8 +77,10 @@ enum { SAGA_HANDLER_RETRY = 1 };
  * Returns 0: commit; SAGA_HANDLER_RETRY or a negative code: everything is
  * rolled back, and the message comes again after a growing delay. Until then
  * its partition waits, and other partitions go on. A negative code is logged
- * together with `err`. A handler that has ended the transaction, or left it
- * failed, counts as having returned an error: nothing is marked.
+ * together with err->message. Any other number counts as an error too, and so
+ * does a handler that has left the transaction failed, or ended it. One that
+ * has committed, though, has committed the message's inbox row as well: it
+ * will not see that message again.
  *
  * The same message is handed over again after a crash or a lost connection,
  * but never after its transaction has committed.

@@ -71,7 +71,8 @@ enum {
 enum {
     SAGA_COMPENSATABLE = 0, /* can be undone; has a `compensate` */
     SAGA_PIVOT = 1,         /* the point of no return: once done, the saga goes on */
-    SAGA_RETRIABLE = 2      /* after it: repeated until it works, never undone */
+    SAGA_RETRIABLE = 2      /* after it: repeated, refusals too, and never undone; parks
+                               the saga when its attempts are used up */
 };
 
 /* One step. Zero means the default. Appended to only. */
@@ -81,7 +82,8 @@ struct saga_step {
     int32_t reserved;          /* must be 0 */
     const char *command_topic; /* set: a participant that reads it does the step */
     saga_step_fn *run, *compensate;
-    int32_t attempts_max;     /* forward only; default 5 */
+    int32_t attempts_max;     /* forward only; default 5, of a retriable step 100; then
+                                 the saga turns round or, behind the pivot, parks */
     int32_t first_delay_ms;   /* before the second attempt, then doubling; default 200 */
     int32_t longest_delay_ms; /* default 30000 */
     int32_t timeout_ms;       /* of SAGA_WAIT and of a command's reply; default 30000 */
