@@ -180,6 +180,10 @@ int pg_batch_receive(struct pg *pg, const struct pg_statement *statements, size_
  * counts, which is 0 when the text as a whole could not be parsed). */
 int pg_script(struct pg *pg, const char *sql, struct saga_error *err);
 
+/* The server has ended the session, because it was idle inside a transaction
+ * for longer than it may (idle_in_transaction_session_timeout). */
+bool pg_error_overslept(const struct saga_error *error);
+
 /* --- transactions ------------------------------------------------------ */
 
 int pg_begin(struct pg *pg, struct saga_error *err);

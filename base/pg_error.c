@@ -35,6 +35,12 @@ static const char *const schema_missing[] = { "42P01", /* no such table */
                                               NULL };
 static const char *const ends_session[] = { "08", "57P0", "25P03", NULL };
 
+bool
+pg_error_overslept(const struct saga_error *error)
+{
+    return strcmp(error->sqlstate, "25P03") == 0;
+}
+
 int
 pg_error_lost(struct pg *pg, struct saga_error *err)
 {

@@ -217,7 +217,7 @@ saga_exec(struct saga_ctx *ctx, const char *refusal, const char *sql, const char
         args[i] = pg_arg_untyped(params[i]);
     rc = pg_batch(ctx->pg, &statement, 1, &err);
     if (rc != 0)
-        return note(ctx, rc, err.message);
+        return note(ctx, pg_error_overslept(&err) ? SAGA_ETIMEOUT : rc, err.message);
     touched = rows.affected;
     pg_rows_clear(&rows);
     if (refusal != NULL && touched == 0)

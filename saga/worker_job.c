@@ -157,7 +157,7 @@ save_with_step(struct task *task, struct event *event, struct saga_error *err)
 
     move(task, event);
     rc = save(task, err);
-    if (rc == 0 || rc == SAGA_EFENCED || !is_refusal(err))
+    if (rc == 0 || rc == SAGA_EFENCED || (!is_refusal(err) && !pg_error_overslept(err)))
         return rc;
     memcpy(task->reason, err->message, sizeof task->reason);
     task->instance = before;
@@ -216,7 +216,8 @@ run_step(struct task *task, struct saga_error *err)
         answer = context_run(&ctx, now->state == STEP_COMPENSATING ? step->compensate : step->run,
                              task->job->user, err);
         /* A connection that was lost is no answer. One that we have given up
-         * because a statement took too long is: it will again. */
+         * because a statement took too long is, and so is one that the server
+         * has ended because the function did: both will again. */
         if (answer < 0 && !pg_connected(task->pg) && ctx.answer != SAGA_ETIMEOUT) {
             log_lost(task, step->name);
             rc = answer;

@@ -50,8 +50,8 @@ struct saga_ctx;
  * It may be called again after a crash or a lost connection, then from a state
  * of the database in which the earlier call has never happened, and with the
  * same number of attempt. It must have no effects outside the database. A
- * statement for which the worker has waited too long (statement_ms) is a failed
- * attempt.
+ * statement for which the worker has waited too long (statement_ms), or a
+ * function that is silent for too long (lease_ms), is a failed attempt.
  *
  * Returns one of the answers below, or a negative code (for example that of a
  * failed saga_exec()), which counts as SAGA_RETRY with the error as reason.

@@ -459,6 +459,38 @@ START_TEST(test_statement_that_takes_too_long_is_a_failed_attempt)
 }
 END_TEST
 
+static int
+oversleep(struct saga_ctx *ctx, void *user)
+{
+    int pid = PQbackendPID(saga_tx(ctx));
+
+    (void)user;
+    WAIT_UNTIL(db_int(conn, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid) == 0,
+               8000);
+    return saga_get(ctx, "then") == NULL ? SAGA_DONE : saga_exec(ctx, NULL, "SELECT 1", NULL, 0);
+}
+
+START_TEST(test_step_that_thinks_longer_than_its_lease_is_a_failed_attempt)
+{
+    static const struct saga_step steps[] = { { .name = "slow",
+                                                .run = oversleep,
+                                                .compensate = nothing,
+                                                .attempts_max = 2,
+                                                .first_delay_ms = 1 } };
+    static const struct saga_definition slow = { SAGA_DEFINITION("slow", steps) };
+    struct saga_worker *hasty = given_worker_with(
+        (struct saga_worker_options){ SAGA_WORKER_OPTIONS, .conninfo = conninfo, .lease_ms = 100 },
+        &slow);
+    const char *id = given_saga(conn, &slow, "k", NULL);
+
+    run_until(hasty, conn, id, "compensated");
+    expect_text(history_of(conn, id), "error:slow error:slow");
+    id = given_saga(conn, &slow, "l", SAGA_PAIRS({ "then", "write" }));
+    run_until(hasty, conn, id, "compensated");
+    expect_text(history_of(conn, id), "error:slow error:slow");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -466,6 +498,7 @@ main(void)
         .name = "saga/local",
         .setup = setup,
         .tests = TESTS(
+            test_step_that_thinks_longer_than_its_lease_is_a_failed_attempt,
             test_request_waits_for_a_worker_of_the_same_definition_s8,
             test_statement_that_takes_too_long_is_a_failed_attempt,
             test_cancel_is_not_lost_to_a_retry_s11, test_cancel_of_a_parked_compensation_is_refused,
