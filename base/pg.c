@@ -269,6 +269,9 @@ check_usable(struct pg *pg, const struct pg_statement *statements, size_t n, str
         return pg_error_lost(pg, err);
     if (PQpipelineStatus(pg->conn) != PQ_PIPELINE_OFF)
         return error_set(err, SAGA_EINVAL, "the connection is in pipeline mode; leave it first");
+    /* What comes next is the answer to somebody else's statement. */
+    if (PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
+        return error_set(err, SAGA_EINVAL, "the connection is busy; read its results first");
     for (size_t i = 0; i < n; i++)
         if (statements[i].n_args > ARGS_MAX)
             return error_set(err, SAGA_EINVAL, "more than %d parameters", ARGS_MAX);
@@ -457,15 +460,15 @@ pg_batch_receive(struct pg *pg, const struct pg_statement *statements, size_t n,
     }
     if (first.code == 0 && !pg_connected(pg))
         pg_error_lost(pg, &first);
-    if (broke(&first) && has_commit(statements, first.index, n))
-        pg_commit_outcome(pg, NULL, &first);
     if (pg_connected(pg)) {
         if (await_result(pg->conn, deadline, &sync) != 0 || !PQexitPipelineMode(pg->conn))
-            pg_error_lost(pg, &first);
+            pg_error_lost(pg, first.code == 0 ? &first : &later);
         PQclear(sync);
         if (pg->borrowed)
             PQsetnonblocking(pg->conn, 0);
     }
+    if (broke(&first) && has_commit(statements, first.index, n))
+        pg_commit_outcome(pg, NULL, &first);
     if (err != NULL)
         *err = first;
     return first.code;

@@ -67,7 +67,8 @@ pg_rollback(struct pg *pg)
 {
     struct saga_error ignored;
 
-    if (pg_connected(pg) && pg_in_transaction(pg) &&
+    if (pg_connected(pg) &&
+        (pg_in_transaction(pg) || PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE) &&
         pg_exec(pg, "ROLLBACK", PG_NO_ARGS, NULL, &ignored) != 0 && !pg->borrowed)
         pg_disconnect(pg); /* then the server rolls back */
 }

@@ -6,11 +6,15 @@
 #include "base/clock.h"
 #include "base/pg.h"
 #include "test/support/db.h"
+#include "test/support/proxy.h"
 #include "test/support/run.h"
+#include "test/support/server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { READY_FOR_QUERY_BYTES = 6 };
 
 static struct pg pg;
 static struct saga_error err;
@@ -128,6 +132,24 @@ START_TEST(test_pg_batch_names_the_statement_that_failed)
 }
 END_TEST
 
+/* What is still to be read is somebody else's answer, and is not taken for ours. */
+START_TEST(test_pg_busy_connection_is_refused_and_its_results_are_left)
+{
+    const struct pg_statement one = { .sql = "SELECT 2" };
+    struct pg_rows rows = PG_ROWS_INIT;
+    PGresult *result;
+
+    ck_assert_int_eq(PQsendQuery(pg.conn, "SELECT 1"), 1);
+    ck_assert_int_eq(pg_exec(&pg, one.sql, PG_NO_ARGS, &rows, &err), SAGA_EINVAL);
+    ck_assert_int_eq(pg_batch(&pg, &one, 1, &err), SAGA_EINVAL);
+    result = PQgetResult(pg.conn);
+    ck_assert_str_eq(PQgetvalue(result, 0, 0), "1");
+    PQclear(result);
+    ck_assert_ptr_null(PQgetResult(pg.conn));
+    ck_assert_int_eq(pg_exec(&pg, one.sql, PG_NO_ARGS, NULL, &err), 0);
+}
+END_TEST
+
 START_TEST(test_pg_missing_table_says_migrate_up)
 {
     ck_assert_int_eq(pg_exec(&pg, "SELECT * FROM saga.not_there", PG_NO_ARGS, NULL, &err),
@@ -213,6 +235,30 @@ START_TEST(test_commit_i15_in_a_batch_after_a_failure_is_rolled_back)
 }
 END_TEST
 
+/* COMMIT is answered, and then the server falls silent before it is ready again. */
+START_TEST(test_commit_i15_in_a_batch_is_unknown_when_the_end_of_its_answer_is_lost)
+{
+    struct proxy *proxy = given_proxy(text_of("%s:%s", server_env("PGHOST"), server_env("PGPORT")));
+    const char *through = text_of("%s port=%d", database, proxy_port(proxy));
+    const struct pg_statement all[] = { { .sql = "BEGIN" },
+                                        { .sql = "INSERT INTO kept VALUES (1)" },
+                                        { .sql = "COMMIT" } };
+    struct pg cut;
+    PGconn *conn = db_connect(database);
+
+    db_exec(conn, "CREATE TABLE kept (n int)");
+    ck_assert_int_eq(pg_init(&cut, through, "base_pg", 5000, NULL, &err), 0);
+    ck_assert_msg(pg_connect(&cut, &err) == 0, "%s", err.message);
+    cut.timeout_ms = 500;
+    proxy_truncate(proxy, 1, READY_FOR_QUERY_BYTES);
+    ck_assert_int_eq(pg_batch(&cut, all, 3, &err), SAGA_EUNKNOWN);
+    ck_assert_uint_eq(err.flags & SAGA_ERR_UNKNOWN, SAGA_ERR_UNKNOWN);
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM kept"), 1);
+    pg_clear(&cut);
+    PQfinish(conn);
+}
+END_TEST
+
 START_TEST(test_begin_twice_is_refused)
 {
     ck_assert_int_eq(saga_begin(pg.conn, &err), 0);
@@ -254,13 +300,16 @@ main(void)
         .tests = TESTS(
             test_pg_values_come_back_as_they_went, test_pg_large_statements_both_ways_do_not_block,
             test_pg_deadline_cancels_and_leaves_the_connection_usable,
-            test_pg_batch_names_the_statement_that_failed, test_pg_missing_table_says_migrate_up,
+            test_pg_batch_names_the_statement_that_failed,
+            test_pg_busy_connection_is_refused_and_its_results_are_left,
+            test_pg_missing_table_says_migrate_up,
             test_pg_refused_connection_is_retriable_and_says_where,
             test_commit_i15_of_a_failed_transaction_is_an_error,
             test_commit_i15_without_a_transaction_is_an_error,
             test_commit_i15_when_the_session_ends_in_it_is_unknown,
             test_commit_i15_in_a_batch_when_the_session_ends_in_it_is_unknown,
             test_commit_i15_when_the_session_ends_before_it_is_rolled_back,
-            test_commit_i15_in_a_batch_after_a_failure_is_rolled_back, test_begin_twice_is_refused,
-            test_begin_durable_overrides_an_asynchronous_default) });
+            test_commit_i15_in_a_batch_after_a_failure_is_rolled_back,
+            test_commit_i15_in_a_batch_is_unknown_when_the_end_of_its_answer_is_lost,
+            test_begin_twice_is_refused, test_begin_durable_overrides_an_asynchronous_default) });
 }

@@ -214,6 +214,10 @@ START_TEST(test_inbox_refuses_wrong_use_without_touching_the_transaction)
     ck_assert_int_eq(PQenterPipelineMode(one), 1);
     ck_assert_int_eq(saga_inbox_enter(one, "a", &record, &verdict, &err), SAGA_EINVAL);
     ck_assert_int_eq(PQexitPipelineMode(one), 1);
+    ck_assert_int_eq(PQsendQuery(one, "CREATE TEMP TABLE mine AS SELECT 1"), 1);
+    ck_assert_int_eq(saga_inbox_enter(one, "a", &record, &verdict, &err), SAGA_EINVAL);
+    for (PGresult *result; (result = PQgetResult(one)) != NULL;)
+        PQclear(result);
     ck_assert_int_eq(verdict, 77);
     ck_assert_int_eq(enter(one, "a", &record), SAGA_INBOX_NEW);
     commit(one);

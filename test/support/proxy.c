@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { MAX_PAIRS = 64, CHUNK_BYTES = 65536, CUT_MS = 5000 };
-enum fault { FAULT_NONE, FAULT_SWALLOW, FAULT_DELAY, FAULT_CUT };
+enum fault { FAULT_NONE, FAULT_SWALLOW, FAULT_DELAY, FAULT_CUT, FAULT_TRUNCATE };
 
 struct pair {
     int client, server;
@@ -40,7 +40,7 @@ struct proxy {
     int answers;
     enum fault fault;
     int fault_at; /* the number of the answer */
-    int delay_ms;
+    int delay_ms, truncate_bytes;
     bool refuse, cut_now, stop;
 };
 
@@ -122,6 +122,9 @@ pass_answer(struct proxy *proxy, struct pair *pair)
         return true;
     case FAULT_CUT:
         return false;
+    case FAULT_TRUNCATE:
+        n = n > proxy->truncate_bytes ? n - proxy->truncate_bytes : 0;
+        break;
     case FAULT_DELAY:
         pair->held = malloc((size_t)n);
         memcpy(pair->held, chunk, (size_t)n);
@@ -282,6 +285,13 @@ void
 proxy_cut(struct proxy *proxy, int nth)
 {
     plan(proxy, FAULT_CUT, nth, 0);
+}
+
+void
+proxy_truncate(struct proxy *proxy, int nth, int bytes)
+{
+    proxy->truncate_bytes = bytes;
+    plan(proxy, FAULT_TRUNCATE, nth, 0);
 }
 
 static bool

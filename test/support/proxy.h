@@ -22,6 +22,8 @@ int proxy_port(const struct proxy *proxy);
 void proxy_swallow(struct proxy *proxy, int nth);       /* it is lost, the connection stays */
 void proxy_delay(struct proxy *proxy, int nth, int ms); /* it comes later */
 void proxy_cut(struct proxy *proxy, int nth);           /* it is lost, and the connection with it */
+/* Its last `bytes` are lost, the connection stays. */
+void proxy_truncate(struct proxy *proxy, int nth, int bytes);
 
 /* All connections are closed now. */
 void proxy_cut_now(struct proxy *proxy);
