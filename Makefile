@@ -47,14 +47,15 @@ ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS)
 
 # --- what belongs to what ---------------------------------------------------
 # A public function is in one library only. Private objects that both need
-# (base, without its public functions; reading a table of steps) are compiled
-# hidden into both.
+# (base, without its public functions; reading a table of steps; the inbox's
+# row) are compiled hidden into both.
 
 BASE_PUBLIC_SRCS  := base/error_text.c base/transaction.c base/uuid.c
-PRIVATE_SRCS      := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c)) saga/definition.c
-SAGA_SRCS    := outbox/enqueue.c $(wildcard idempotency/inbox*.c idempotency/barrier*.c) \
+PRIVATE_SRCS      := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c)) saga/definition.c \
+                     idempotency/inbox_row.c
+SAGA_SRCS    := outbox/enqueue.c idempotency/inbox.c $(wildcard idempotency/barrier*.c) \
                 $(filter-out saga/kafka% $(PRIVATE_SRCS),$(wildcard saga/*.c))
-KAFKA_SRCS   := $(filter-out $(SAGA_SRCS) outbox/daemon%,$(wildcard outbox/*.c idempotency/*.c)) \
+KAFKA_SRCS   := $(filter-out $(SAGA_SRCS) $(PRIVATE_SRCS) outbox/daemon%,$(wildcard outbox/*.c idempotency/*.c)) \
                 $(wildcard saga/kafka*.c)
 SAGACTL_SRCS := $(wildcard ops/*.c)
 RELAY_SRCS   := $(wildcard outbox/daemon*.c)

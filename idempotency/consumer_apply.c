@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "idempotency/consumer_state.h"
+#include "idempotency/inbox.h"
 #include "idempotency/sql.h"
 
 #include <stdio.h>
@@ -203,8 +204,7 @@ transact(struct saga_consumer *consumer, struct partition *partition, int32_t *v
 
     CRASH_POINT("consumer.after_begin");
     if (rc == 0 && record->flaw == NULL)
-        rc = saga_inbox_enter(consumer->pg.conn, consumer->options.group, &record->public, verdict,
-                              err);
+        rc = inbox_enter(&consumer->pg, consumer->options.group, &record->public, verdict, err);
     CRASH_POINT("consumer.after_inbox");
     if (rc == 0)
         rc = handle(consumer, partition, *verdict, err);

@@ -52,6 +52,25 @@ START_TEST(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15)
 }
 END_TEST
 
+/* The connection stays, and says nothing more after BEGIN. */
+START_TEST(test_consumer_does_not_wait_for_ever_for_the_answer_about_the_inbox_row)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct proxy *proxy = given_proxy(address_of_shared_postgres());
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .statement_ms = 500,
+                       .conninfo = text_of("%s port=%d", fixture->conninfo, proxy_port(proxy)));
+
+    produce_messages(fixture, 0, 1);
+    start_running(consumer);
+    WAIT_UNTIL(effects_are(fixture, 1, 1), 20000);
+    proxy_swallow(proxy, 2);
+    produce_messages(fixture, 1, 1);
+    WAIT_UNTIL(effects_are(fixture, 2, 2), 20000);
+    ck_assert_int_eq(stats_of(consumer).reconnects, 1);
+}
+END_TEST
+
 START_TEST(test_consumer_goes_on_after_postgres_was_away)
 {
     struct fixture *fixture = given_consumer_fixture(2);
@@ -353,6 +372,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency_faults",
         .tests = TESTS(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15,
+                       test_consumer_does_not_wait_for_ever_for_the_answer_about_the_inbox_row,
                        test_consumer_goes_on_after_postgres_was_away,
                        test_consumer_whose_offset_was_moved_by_another_goes_on_from_what_is_there,
                        test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped,
