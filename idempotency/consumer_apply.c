@@ -144,7 +144,12 @@ call_handler(struct saga_consumer *consumer, struct partition *partition, int32_
         err->code = rc;
     }
     CRASH_POINT("consumer.after_handler");
-    return rc != 0 ? rc : check_transaction(consumer, err);
+    if (rc == 0)
+        return check_transaction(consumer, err);
+    /* A code that means something among ourselves means nothing in its mouth. */
+    if (rc == SAGA_EFENCED || rc == SAGA_EUNKNOWN)
+        return SAGA_EDB;
+    return route->plain != NULL && rc > 0 ? SAGA_HANDLER_RETRY : rc;
 }
 
 /* SAGA_EFENCED: the partition's offset is not where we left it. */

@@ -139,9 +139,11 @@ fail_the_first_three_times(PGconn *tx, const struct saga_record *record, void *u
 
 START_TEST(test_handler_that_fails_gets_its_message_again_and_others_go_on)
 {
-    static const int answers[] = { SAGA_HANDLER_RETRY, SAGA_EDB };
+    /* Codes that mean something among ourselves, and one that means nothing, too. */
+    static const int answers[] = { SAGA_HANDLER_RETRY, SAGA_EDB,         SAGA_EFENCED,
+                                   SAGA_EUNKNOWN,      ROUTE_QUARANTINE, 77 };
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
         struct fixture *fixture = given_consumer_fixture(1);
         struct saga_consumer *consumer =
             GIVEN_CONSUMER(fixture, .redis = redis_address(), .handler = fail_the_first_three_times,
