@@ -272,10 +272,12 @@ revoke(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bo
     log_rebalance(consumer, "partitions revoked", list);
     CRASH_POINT("consumer.before_revoke");
     remove_listed(consumer, list);
-    if (cooperative)
+    if (cooperative) {
         rd_kafka_error_destroy(rd_kafka_incremental_unassign(consumer->kafka, list));
-    else
+    } else {
         rd_kafka_assign(consumer->kafka, NULL);
+        consumer->assigned = false; /* the new share is still to come */
+    }
 }
 
 static void

@@ -85,7 +85,8 @@ next_due_ms(const struct saga_consumer *consumer)
 {
     int64_t due = clock_mono_ms() + TICK_MS;
 
-    if (consumer->pg.conn == NULL)
+    /* Without a partition nobody connects, nor waits for it. */
+    if (consumer->pg.conn == NULL && consumer->partitions != NULL)
         return consumer->pg_due_ms < due ? consumer->pg_due_ms : due;
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
         if (at->due_ms > 0 && at->due_ms < due)

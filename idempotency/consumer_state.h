@@ -54,7 +54,7 @@ struct saga_consumer {
     rd_kafka_t *kafka;
     rd_kafka_queue_t *queue; /* of rebalances, errors, logs */
     struct partition *partitions;
-    bool subscribed, assigned; /* assigned: at least once, maybe nothing */
+    bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
 
     struct pg pg;
     int32_t pg_failures;

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 enum { N = 40 };
 
@@ -45,6 +46,66 @@ START_TEST(test_consumer_until_idle_reads_all_that_was_there_when_it_was_called)
         run_until_idle(consumer);
         expect_effects(fixture, i + 1, i + 1);
     }
+}
+END_TEST
+
+static int64_t
+cpu_ms(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (int64_t)used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* As in a group with more members than partitions. */
+START_TEST(test_consumer_without_a_partition_waits_and_does_not_spin)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .unsubscribed = true);
+    int64_t before;
+
+    ck_assert_int_eq(saga_consumer_subscribe(consumer, text_of("%s.absent", fixture->topic),
+                                             apply_effect, NULL, NULL),
+                     0);
+    start_running(consumer);
+    before = cpu_ms();
+    STAYS_TRUE(cpu_ms() - before < 500, 2000);
+    ck_assert_int_eq(stats_of(consumer).partitions, 0);
+}
+END_TEST
+
+/* Slowly, until the second member has its share. */
+static int
+let_another_join(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    static bool started;
+    struct deadline moment = deadline_exactly_in(20);
+
+    if (!started)
+        start_running(user);
+    started = true;
+    while (stats_of(user).partitions == 0 && wait_a_little(&moment))
+        ;
+    return apply_effect(tx, record, NULL, err);
+}
+
+/* Between losing its partitions and getting its new share it has none, and is not done. */
+START_TEST(test_consumer_until_idle_is_not_idle_while_the_group_rebalances_i21)
+{
+    static const struct saga_pair properties[] = { { "session.timeout.ms", "6000" },
+                                                   { "heartbeat.interval.ms", "100" },
+                                                   { "partition.assignment.strategy", "range" },
+                                                   { NULL, NULL } };
+    struct fixture *fixture = given_consumer_fixture(2);
+    struct saga_consumer *second = GIVEN_CONSUMER(fixture, .properties = properties);
+    struct saga_consumer *first = GIVEN_CONSUMER(fixture, .properties = properties,
+                                                 .handler = let_another_join, .user = second);
+
+    produce_messages(fixture, 0, 500);
+    run_until_idle(first);
+    ck_assert_int_eq(stats_of(first).partitions, 1);
+    WAIT_UNTIL(effects_are(fixture, 500, 500), 20000);
 }
 END_TEST
 
@@ -407,6 +468,8 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency_consumer",
         .tests = TESTS(test_consumer_applies_each_message_of_all_partitions_once,
+                       test_consumer_without_a_partition_waits_and_does_not_spin,
+                       test_consumer_until_idle_is_not_idle_while_the_group_rebalances_i21,
                        test_consumer_until_idle_reads_all_that_was_there_when_it_was_called,
                        test_consumer_of_a_new_group_begins_at_the_beginning_i20,
                        test_consumer_killed_while_handling_gets_the_message_again_i20,
