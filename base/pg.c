@@ -261,6 +261,15 @@ judge(struct pg *pg, const struct pg_statement *statement, PGresult *result, str
     return rc;
 }
 
+bool
+pg_speaks_utf8(const PGconn *conn)
+{
+    int encoding = PQclientEncoding(conn); /* -1: lost, which is not for us to say */
+    const char *name = pg_encoding_to_char(encoding);
+
+    return encoding < 0 || strcmp(name, "UTF8") == 0 || strcmp(name, "SQL_ASCII") == 0;
+}
+
 static int
 check_usable(struct pg *pg, const struct pg_statement *statements, size_t n, struct saga_error *err)
 {
@@ -272,9 +281,12 @@ check_usable(struct pg *pg, const struct pg_statement *statements, size_t n, str
     /* What comes next is the answer to somebody else's statement. */
     if (PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
         return error_set(err, SAGA_EINVAL, "the connection is busy; read its results first");
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         if (statements[i].n_args > ARGS_MAX)
             return error_set(err, SAGA_EINVAL, "more than %d parameters", ARGS_MAX);
+        if (statements[i].n_args > 0 && pg->borrowed && !pg_speaks_utf8(pg->conn))
+            return error_set(err, SAGA_EINVAL, "the connection's client_encoding must be UTF8");
+    }
     return 0;
 }
 

@@ -144,6 +144,10 @@ bool pg_connected(const struct pg *pg);
 
 struct pg pg_borrow(PGconn *conn);
 
+/* Whether texts arrive as they are: our parameters are UTF-8, and in another
+ * client_encoding the server would convert them. */
+bool pg_speaks_utf8(const PGconn *conn);
+
 /* --- statements -------------------------------------------------------- */
 
 struct pg_statement {

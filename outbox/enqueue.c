@@ -101,6 +101,8 @@ check_call(PGconn *tx, const struct saga_message *messages, size_t n, struct sag
         return error_set(err, SAGA_EINVAL, "`messages` is NULL");
     if (n > INT32_MAX)
         return error_set(err, SAGA_ELIMIT, "more messages than an array holds");
+    if (!pg_speaks_utf8(tx))
+        return error_set(err, SAGA_EINVAL, "the client_encoding of `tx` must be UTF8");
     if (PQpipelineStatus(tx) == PQ_PIPELINE_OFF) {
         if (PQtransactionStatus(tx) == PQTRANS_ACTIVE)
             return error_set(err, SAGA_EINVAL, "`tx` is busy; read its results first");

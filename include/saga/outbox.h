@@ -49,7 +49,8 @@ struct saga_message {
  * Returns 0, or
  *   SAGA_EINVAL  a message is malformed (no topic, a character that topics
  *                must not have, invalid UTF-8, deliver_at_us or `reserved`
- *                not zero); err->index tells which. Nothing was written
+ *                not zero); err->index tells which. Or `tx` has a
+ *                client_encoding other than UTF8. Nothing was written
  *   SAGA_ENOTX   no transaction is open on `tx`. Nothing was written
  *   SAGA_ELIMIT  a message exceeds a size limit; err->index tells which.
  *                Nothing was written

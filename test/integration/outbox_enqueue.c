@@ -355,6 +355,21 @@ START_TEST(test_enqueue_from_sql_refuses_what_is_malformed)
 }
 END_TEST
 
+/* Our texts are UTF-8; the server would take them for something else and convert them. */
+START_TEST(test_enqueue_refuses_a_connection_of_another_encoding)
+{
+    struct saga_error err;
+
+    ck_assert_int_eq(PQsetClientEncoding(conn, "LATIN1"), 0);
+    ck_assert_int_eq(enqueue_c(MESSAGE(.key = "\xc3\xa4"), 1, &err), SAGA_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "client_encoding"));
+    ck_assert_int_eq(rows(), 0);
+    ck_assert_int_eq(PQsetClientEncoding(conn, "UTF8"), 0);
+    ck_assert_int_eq(enqueue_c(MESSAGE(.key = "\xc3\xa4"), 1, &err), 0);
+    ck_assert_str_eq(db_text(conn, "SELECT key FROM outbox.message"), "\xc3\xa4");
+}
+END_TEST
+
 START_TEST(test_enqueue_says_that_the_schema_is_missing)
 {
     PGconn *empty = db_connect(given_empty_database());
@@ -458,6 +473,7 @@ main(void)
                        test_enqueue_o19_the_largest_message_gets_through,
                        test_enqueue_names_the_malformed_message,
                        test_enqueue_from_sql_refuses_what_is_malformed,
+                       test_enqueue_refuses_a_connection_of_another_encoding,
                        test_enqueue_says_that_the_schema_is_missing,
                        test_outbox_services_may_write_messages_and_nothing_else,
                        test_outbox_o16_xid_comes_first_and_the_sequence_has_no_cache,
