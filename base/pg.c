@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,46 +92,29 @@ log_notice(void *user, const PGresult *result)
               "notice from PostgreSQL", LOG_TEXT("notice", message));
 }
 
-static int
-finish_connecting(struct pg *pg, struct saga_error *err)
-{
-    int64_t deadline = clock_mono_ms() + (pg->timeout_ms > 0 ? pg->timeout_ms : CONNECT_MS);
-    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-    while (PQstatus(pg->conn) != CONNECTION_BAD && status != PGRES_POLLING_OK &&
-           status != PGRES_POLLING_FAILED) {
-        if (!wait_socket(pg->conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
-            error_set(err, SAGA_EDB, "PostgreSQL did not answer the connection in time");
-            return error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL);
-        }
-        status = PQconnectPoll(pg->conn);
-    }
-    if (PQstatus(pg->conn) == CONNECTION_OK)
-        return 0;
-    error_set(err, SAGA_EDB, "%s", PQerrorMessage(pg->conn));
-    return error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL);
-}
-
 int
 pg_connect(struct pg *pg, struct saga_error *err)
 {
-    const char *const names[] = { "dbname", "fallback_application_name", "client_encoding", NULL };
-    const char *const values[] = { pg->conninfo, pg->application, "UTF8", NULL };
-    int rc;
+    /* First the timeout, so that the conninfo may say another. */
+    const char *const names[] = { "connect_timeout", "dbname", "fallback_application_name",
+                                  "client_encoding", NULL };
+    char seconds[16];
+    const char *const values[] = { seconds, pg->conninfo, pg->application, "UTF8", NULL };
 
     error_clear(err);
     if (pg_connected(pg))
         return 0;
     pg_disconnect(pg);
-    pg->conn = PQconnectStartParams(names, values, 1);
+    /* Blocking: only so does libpq go on to the next host when one is silent. */
+    snprintf(seconds, sizeof seconds, "%d",
+             ((pg->timeout_ms > 0 ? pg->timeout_ms : CONNECT_MS) - 1) / 1000 + 1);
+    pg->conn = PQconnectdbParams(names, values, 1);
     if (pg->conn == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    rc = finish_connecting(pg, err);
-    if (rc == 0 && PQsetnonblocking(pg->conn, 1) != 0)
-        rc = pg_error_lost(pg, err);
-    if (rc != 0) {
+    if (PQstatus(pg->conn) != CONNECTION_OK || PQsetnonblocking(pg->conn, 1) != 0) {
+        error_set(err, SAGA_EDB, "%s", PQerrorMessage(pg->conn));
         pg_disconnect(pg);
-        return rc;
+        return error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL);
     }
     PQsetNoticeReceiver(pg->conn, log_notice, pg);
     return 0;

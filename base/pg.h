@@ -137,7 +137,8 @@ int pg_init(struct pg *pg, const char *conninfo, const char *application, int32_
 void pg_clear(struct pg *pg);
 
 /* Opens the connection, if it is not open. One attempt, at most timeout_ms
- * (10 s if that is 0). Sets client_encoding to UTF8. */
+ * (10 s if that is 0; in whole seconds, at least two) for each host, unless the
+ * conninfo has a connect_timeout. Sets client_encoding to UTF8. */
 int pg_connect(struct pg *pg, struct saga_error *err);
 void pg_disconnect(struct pg *pg);
 bool pg_connected(const struct pg *pg);

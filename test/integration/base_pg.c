@@ -10,9 +10,12 @@
 #include "test/support/run.h"
 #include "test/support/server.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { READY_FOR_QUERY_BYTES = 6 };
 
@@ -170,6 +173,29 @@ START_TEST(test_pg_refused_connection_is_retriable_and_says_where)
 }
 END_TEST
 
+/* A host that has died says nothing; the one that took over is next in the list. */
+START_TEST(test_pg_connects_to_the_next_host_when_the_first_is_silent)
+{
+    struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof own;
+    int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct pg two;
+
+    ck_assert_int_eq(bind(silent, (struct sockaddr *)&own, sizeof own), 0);
+    ck_assert_int_eq(listen(silent, 5), 0);
+    ck_assert_int_eq(getsockname(silent, (struct sockaddr *)&own, &len), 0);
+    ck_assert_int_eq(
+        pg_init(&two,
+                text_of("%s host=127.0.0.1,%s port=%d,%s", database, server_env("PGHOST"),
+                        ntohs(own.sin_port), server_env("PGPORT")),
+                "t", 1000, NULL, &err),
+        0);
+    ck_assert_msg(pg_connect(&two, &err) == 0, "%s", err.message);
+    pg_clear(&two);
+    close(silent);
+}
+END_TEST
+
 /* trap: I15 */
 START_TEST(test_commit_i15_of_a_failed_transaction_is_an_error)
 {
@@ -304,6 +330,7 @@ main(void)
             test_pg_busy_connection_is_refused_and_its_results_are_left,
             test_pg_missing_table_says_migrate_up,
             test_pg_refused_connection_is_retriable_and_says_where,
+            test_pg_connects_to_the_next_host_when_the_first_is_silent,
             test_commit_i15_of_a_failed_transaction_is_an_error,
             test_commit_i15_without_a_transaction_is_an_error,
             test_commit_i15_when_the_session_ends_in_it_is_unknown,
