@@ -95,11 +95,18 @@ log_notice(void *user, const PGresult *result)
 int
 pg_connect(struct pg *pg, struct saga_error *err)
 {
-    /* First the timeout, so that the conninfo may say another. */
-    const char *const names[] = { "connect_timeout", "dbname", "fallback_application_name",
-                                  "client_encoding", NULL };
+    /* First the timeouts, so that the conninfo may say others. A host that is gone
+     * is noticed within half a minute, also while a user's function waits for it. */
+    const char *const names[] = { "connect_timeout",
+                                  "tcp_user_timeout",
+                                  "keepalives_idle",
+                                  "dbname",
+                                  "fallback_application_name",
+                                  "client_encoding",
+                                  NULL };
     char seconds[16];
-    const char *const values[] = { seconds, pg->conninfo, pg->application, "UTF8", NULL };
+    const char *const values[] = { seconds,         "30000", "15", pg->conninfo,
+                                   pg->application, "UTF8",  NULL };
 
     error_clear(err);
     if (pg_connected(pg))

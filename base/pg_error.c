@@ -59,7 +59,6 @@ pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_err
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
     int code = SAGA_EDB;
 
     if (PQstatus(pg->conn) == CONNECTION_BAD && sqlstate == NULL)
@@ -74,8 +73,8 @@ pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_err
                   "%s; GRANT saga_app (services), saga_relay or saga_monitor to this login",
                   message);
     } else {
-        error_set(err, code, "%s%s%s", message != NULL ? message : "the server refused",
-                  detail != NULL ? ": " : "", detail != NULL ? detail : "");
+        /* Not its DETAIL: that shows rows, and errors end up in logs. */
+        error_set(err, code, "%s", message != NULL ? message : "the server refused");
     }
     if (sqlstate != NULL && err != NULL)
         strncpy(err->sqlstate, sqlstate, sizeof err->sqlstate - 1);

@@ -24,7 +24,7 @@ COMMENT ON TABLE saga.definition IS
     'Tables of steps, as workers have registered them. New sagas use the one registered last.';
 COMMENT ON COLUMN saga.definition.name IS 'The saga''s name.';
 COMMENT ON COLUMN saga.definition.digest IS
-    'FNV-1a, 128 bits, over the steps'' names and kinds in their order.';
+    'FNV-1a, 128 bits, over the steps'' names and kinds in their order, and which are commands.';
 COMMENT ON COLUMN saga.definition.steps IS
     'In order: name; kind (compensatable, pivot, retriable); topic, if a participant does it.';
 COMMENT ON COLUMN saga.definition.deadline_ms IS

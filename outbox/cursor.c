@@ -66,7 +66,6 @@ write_row(struct cursor *cursor, struct pg *pg, const char *sql, bool durable,
         return error_set(err, SAGA_EFENCED, "stream %d has a new owner; this relay stops",
                          cursor->stream);
     cursor->renewed_ms = before;
-    cursor->writes++;
     return 0;
 }
 

@@ -25,7 +25,6 @@ struct cursor {
     int64_t last_seq; /* of the pair (prev, cur), up to here is acknowledged */
 
     int64_t renewed_ms; /* clock_mono_ms() before the last write */
-    int64_t writes;
 };
 
 void cursor_clear(struct cursor *cursor);

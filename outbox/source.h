@@ -59,11 +59,10 @@ struct source {
     char prev_xmax[24], floor_xid[24];
     int64_t floor_seq;
     struct pg_array late; /* xids, as texts */
-    bool has_edge;
-    int64_t last_seq; /* read up to here */
-    bool below;       /* there may be more rows below the floor */
-    bool below_only;  /* there are: above it is not worth reading yet */
-    bool more;        /* there may be more rows at all */
+    int64_t last_seq;     /* read up to here */
+    bool below;           /* there may be more rows below the floor */
+    bool below_only;      /* there are: above it is not worth reading yet */
+    bool more;            /* there may be more rows at all */
     struct source_request *request;
 };
 

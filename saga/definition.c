@@ -30,6 +30,18 @@ definition_kind_name(int32_t kind)
     return kind >= SAGA_COMPENSATABLE && kind <= SAGA_RETRIABLE ? names[kind] : "?";
 }
 
+const char *
+definition_step_kind(const struct saga_step *step)
+{
+    static const char *const commands[] = { "compensatable command", "pivot command",
+                                            "retriable command" };
+
+    if (step->command_topic == NULL || step->kind < SAGA_COMPENSATABLE ||
+        step->kind > SAGA_RETRIABLE)
+        return definition_kind_name(step->kind);
+    return commands[step->kind];
+}
+
 static bool
 topic_like(const char *text, size_t longest)
 {
@@ -71,7 +83,8 @@ fnv1a(unsigned __int128 hash, const char *text)
 }
 
 /* Over "name kind\n" of each step, in order: what may not change under a
- * running saga. Topics, delays and functions may. */
+ * running saga. Topics, delays and functions may. Whether a participant does
+ * the step may not: what one has done the other would not undo. */
 static void
 digest(struct definition *definition)
 {
@@ -80,7 +93,7 @@ digest(struct definition *definition)
     for (size_t i = 0; i < definition->n_steps; i++) {
         hash = fnv1a(hash, definition->steps[i].name);
         hash = fnv1a(hash, " ");
-        hash = fnv1a(hash, definition_kind_name(definition->steps[i].kind));
+        hash = fnv1a(hash, definition_step_kind(&definition->steps[i]));
         hash = fnv1a(hash, "\n");
     }
     snprintf(definition->digest, sizeof definition->digest, "%016llx%016llx",

@@ -41,6 +41,9 @@ int definition_find(const struct definition *definition, const char *step);
 /* "compensatable", "pivot", "retriable". */
 const char *definition_kind_name(int32_t kind);
 
+/* The same, and " command" if a participant does it. */
+const char *definition_step_kind(const struct saga_step *step);
+
 /* A name that may be part of a topic: letters, digits, dot, dash, underscore. */
 bool definition_name_valid(const char *name);
 

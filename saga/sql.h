@@ -135,7 +135,8 @@
 /* Steps of the definition that an instance was started with, as it was
  * registered then. */
 #define SQL_STARTED_WITH                                                                           \
-    "SELECT s.step ->> 'name', s.step ->> 'kind' FROM saga.instance i"                             \
+    "SELECT s.step ->> 'name', (s.step ->> 'kind') || CASE WHEN s.step ? 'topic'"                  \
+    " THEN ' command' ELSE '' END FROM saga.instance i"                                            \
     " JOIN saga.definition d ON d.name = i.definition AND d.digest = i.digest,"                    \
     " pg_catalog.jsonb_array_elements(d.steps) WITH ORDINALITY s (step, n)"                        \
     " WHERE i.id = $1 ORDER BY s.n"

@@ -43,17 +43,17 @@ describe(char reason[SAGA_REASON_MAX + 1], const struct definition *definition,
          const struct pg_rows *then)
 {
     size_t n = (size_t)then->n, i = 0;
-    char was[84] = "no step", is[84] = "no step"; /* a name and a kind at their longest */
+    char was[92] = "no step", is[92] = "no step"; /* a name and a kind at their longest */
 
     while (i < n && i < definition->n_steps &&
            strcmp(pg_text(then, (int)i, 0), definition->steps[i].name) == 0 &&
-           strcmp(pg_text(then, (int)i, 1), definition_kind_name(definition->steps[i].kind)) == 0)
+           strcmp(pg_text(then, (int)i, 1), definition_step_kind(&definition->steps[i])) == 0)
         i++;
     if (i < n)
         snprintf(was, sizeof was, "%.64s (%s)", pg_text(then, (int)i, 0), pg_text(then, (int)i, 1));
     if (i < definition->n_steps)
         snprintf(is, sizeof is, "%.64s (%s)", definition->steps[i].name,
-                 definition_kind_name(definition->steps[i].kind));
+                 definition_step_kind(&definition->steps[i]));
     snprintf(
         reason, SAGA_REASON_MAX + 1,
         "started with another definition: %zu steps then, %zu in this worker; step %zu was %s, "
