@@ -346,6 +346,7 @@ START_TEST(test_sweep_misses_no_point_of_the_source)
 {
     const char *missed = "";
 
+    score_print_points(score);
     for (int point = 0; point < score->n_points; point++)
         if (!point_swept(score, point))
             missed = text_of("%s\n%s in %s", missed, score->points[point].name,

@@ -11,8 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const char *const kinds[N_KINDS] = { "relay", "participant", "orchestrator", "customers",
-                                            "operator" };
+static const char *const kinds[N_KINDS] = { "relay", "participant", "orchestrator", "customers" };
 
 static void
 load_points(struct score *score)
@@ -79,16 +78,13 @@ kills_at(const struct score *score, int kind, int point)
 }
 
 void
-score_print(const struct score *score, double seconds)
+score_print_points(const struct score *score)
 {
-    int swept = 0;
-
-    printf("\n  %-32s", "kills at");
+    printf("  %-32s", "kills at");
     for (int kind = 0; kind < N_KINDS; kind++)
         printf(" %12s", kinds[kind]);
     printf("\n");
     for (int point = 0; point < score->n_points; point++) {
-        swept += point_swept(score, point);
         printf("  %-32s", score->points[point].name);
         for (int kind = 0; kind < N_KINDS; kind++)
             if (kills_at(score, kind, point) > 0)
@@ -97,14 +93,24 @@ score_print(const struct score *score, double seconds)
                 printf(" %12s", score->passed[kind][point][1] ? "passed" : "");
         printf("\n");
     }
-    printf("\n  crash points          %d of %d swept\n", swept, score->n_points);
-    printf("  kills                 %ld, processes started %ld\n", score->kills, score->starts);
-    printf("  orders                %ld: completed %ld, compensated %ld, parked %ld\n",
-           score->orders, score->completed, score->compensated, score->parked);
-    printf("  duplicates            %ld records published again, %ld commands sent again;"
-           " suppressed at least %ld\n",
-           score->published_again, score->sent_again, score->suppressed);
-    printf("  lost                  %ld\n", score->lost);
-    printf("  doubled effects       %ld\n", score->doubled);
-    printf("  seconds               %.0f, in %d rounds\n", seconds, score->rounds);
+}
+
+void
+score_print(const struct score *score, double seconds)
+{
+    int swept = 0;
+
+    for (int point = 0; point < score->n_points; point++)
+        swept += point_swept(score, point);
+    printf("  crash points       %d of %d swept\n", swept, score->n_points);
+    printf("  kills              %ld, processes started %ld\n", score->kills, score->starts);
+    printf("  orders             %ld: completed %ld, compensated %ld, parked %ld\n", score->orders,
+           score->completed, score->compensated, score->parked);
+    printf(
+        "  duplicates         %ld records published again, %ld commands sent again; suppressed at"
+        " least %ld\n",
+        score->published_again, score->sent_again, score->suppressed);
+    printf("  lost               %ld\n", score->lost);
+    printf("  doubled effects    %ld\n", score->doubled);
+    printf("  seconds            %.0f, in %d rounds\n", seconds, score->rounds);
 }

@@ -3,7 +3,7 @@
  * All crash points of the source, who was seen passing them, and who was killed there.
  *
  * The score lies in memory that the tests of a program share, though each runs in
- * a process of its own; main() makes it and prints it.
+ * a process of its own; main() makes it.
  */
 #ifndef TEST_POINTS_H
 #define TEST_POINTS_H
@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 /* Kinds of process. What is in which is not written down anywhere: it is seen. */
-enum { KIND_RELAY, KIND_PARTICIPANT, KIND_ORCHESTRATOR, KIND_CUSTOMERS, KIND_OPERATOR, N_KINDS };
+enum { KIND_RELAY, KIND_PARTICIPANT, KIND_ORCHESTRATOR, KIND_CUSTOMERS, N_KINDS };
 
 enum { POINTS_MAX = 200, HIT_MAX = 3 }; /* base/crash.c logs so many passings of a point */
 
@@ -44,6 +44,8 @@ const char *kind_name(int kind);
 /* Was anybody killed there? */
 bool point_swept(const struct score *score, int point);
 
+/* Who was killed where; and the sums. */
+void score_print_points(const struct score *score);
 void score_print(const struct score *score, double seconds);
 
 #endif
