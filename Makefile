@@ -146,6 +146,18 @@ asan tsan:                                     ## the same under a sanitizer: ma
 -include test.mk
 include demo.mk
 
+# N=200000: how many messages.
+bench: $(B)/sagactl $(B)/bench/outbox          ## what the outbox costs, beside what bounds it
+	@tools/setup build test
+	@tools/servers --postgres --kafka -- sh -c 'createdb bench && \
+	    $(B)/sagactl migrate up --database dbname=bench > /dev/null && \
+	    $(B)/bench/outbox dbname=bench "$$SAGA_TEST_BROKERS" $(or $(N),200000)'
+
+$(B)/bench/%: bench/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
+
 mutants:                                       ## takes each protection out; its test must fail. M="O1 O21": only these
 	@tools/setup build test
 	@test/mutants/run $(M)
