@@ -100,6 +100,17 @@ read_log(struct member *member, struct score *score)
     fclose(log);
 }
 
+static bool
+ended_well(const struct member *member, const struct process *process)
+{
+    if (!member->told_to_end && member->kind != KIND_CUSTOMERS)
+        return false;
+    /* Told so before it had begun to work, and to listen to such signals. */
+    if (WIFSIGNALED(process->status) && WTERMSIG(process->status) == SIGTERM)
+        return member->read == 0;
+    return WIFEXITED(process->status) && WEXITSTATUS(process->status) == 0;
+}
+
 static enum member_state
 bury(struct member *member, struct score *score)
 {
@@ -114,8 +125,7 @@ bury(struct member *member, struct score *score)
         score->killed[member->kind][target.point][target.hit]++;
         return MEMBER_DIED;
     }
-    ck_assert_msg(WIFEXITED(process->status) && WEXITSTATUS(process->status) == 0 &&
-                      (member->told_to_end || member->kind == KIND_CUSTOMERS),
+    ck_assert_msg(ended_well(member, process),
                   "%s, to die at %s:%d, ended with status %#x; it said: %s", member->name,
                   target.hit != 0 ? score->points[target.point].name : "no point", target.hit,
                   process->status, process_errors(process));
