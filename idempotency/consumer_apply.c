@@ -137,19 +137,17 @@ call_handler(struct saga_consumer *consumer, struct partition *partition, int32_
     PQsetnonblocking(consumer->pg.conn, 0);
     rc = route->plain != NULL ? route->plain(consumer->pg.conn, record, route->user, err)
                               : route->handle(consumer->pg.conn, record, verdict, route->user, err);
-    if (rc != 0 && rc != SAGA_HANDLER_RETRY) {
-        if (rc > 0 || err->message[0] == '\0')
-            error_set(err, rc, "the handler returned %d", rc);
-        rc = rc > 0 ? SAGA_ESTATE : rc;
-        err->code = rc;
-    }
     CRASH_POINT("consumer.after_handler");
     if (rc == 0)
         return check_transaction(consumer, err);
-    /* A code that means something among ourselves means nothing in its mouth. */
-    if (rc == SAGA_EFENCED || rc == SAGA_EUNKNOWN)
-        return SAGA_EDB;
-    return route->plain != NULL && rc > 0 ? SAGA_HANDLER_RETRY : rc;
+    if (rc == SAGA_HANDLER_RETRY || (rc == ROUTE_QUARANTINE && route->plain == NULL))
+        return rc;
+    /* Whatever else it says is an error, and a code that means something among
+     * ourselves means nothing in its mouth. */
+    if (rc > 0 || err->message[0] == '\0')
+        error_set(err, rc, "the handler returned %d", rc);
+    err->code = rc > 0 ? SAGA_ESTATE : rc;
+    return rc == SAGA_EFENCED || rc == SAGA_EUNKNOWN ? SAGA_EDB : err->code;
 }
 
 /* SAGA_EFENCED: the partition's offset is not where we left it. */

@@ -325,8 +325,8 @@ START_TEST(test_saga_of_other_steps_is_parked_by_its_reply)
     struct saga_record reply = carried_out(command_for("reserve", "run", 1));
 
     db_exec(orders, "INSERT INTO saga.definition (name, digest, steps) VALUES ('order', 'older',"
-                    " '[{\"name\": \"reserve\", \"kind\": \"compensatable\"},"
-                    "   {\"name\": \"gift-wrap\", \"kind\": \"pivot\"}]')");
+                    " '[{\"name\": \"reserve\", \"kind\": \"compensatable\", "
+                    "   \"topic\": \"t\"}, {\"name\": \"gift-wrap\", \"kind\": \"pivot\"}]')");
     db_exec(orders, "UPDATE saga.instance SET digest = 'older'");
     replied(reply);
     ck_assert_str_eq(state(), "parked");
