@@ -244,13 +244,16 @@ END_TEST
 
 START_TEST(test_set_refuses_wrong_use)
 {
-    static char big[SAGA_VALUES_MAX];
+    static char big[SAGA_VALUES_MAX - 8]; /* {"a": ""} and the end of the text */
+    static char bigger[sizeof big + 1];
 
     memset(big, 'x', sizeof big - 1);
+    memset(bigger, 'x', sizeof bigger - 1);
     ck_assert_int_eq(saga_set(&ctx, NULL, "x"), SAGA_EINVAL);
     ck_assert_int_eq(saga_set(&ctx, "a b", "x"), SAGA_EINVAL);
     ck_assert_int_eq(saga_set(&ctx, "a", NULL), SAGA_EINVAL);
     ck_assert_int_eq(saga_set(&ctx, "a", "\xC3("), SAGA_EINVAL);
+    ck_assert_int_eq(saga_set(&ctx, "a", bigger), SAGA_ELIMIT);
     ck_assert_int_eq(saga_set(&ctx, "a", big), 0);
     ck_assert_int_eq(saga_set(&ctx, "a", "small again"), 0);
     ck_assert_int_eq(saga_set(&ctx, "b", big), SAGA_ELIMIT);

@@ -265,6 +265,10 @@ START_TEST(test_start_in_sql_refuses_what_is_malformed)
     ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', '')"), "22023");
     ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', NULL)"), "22023");
     ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', 'k', '[]')"), "22023");
+    ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', 'k', '{\"x\": null}')"),
+                     "22023");
+    ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', 'k', '{\"x\": {}}')"),
+                     "22023");
     ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', repeat('k', 513))"), "54000");
     ck_assert_str_eq(db_refusal(conn, "SELECT saga.start('scripted', 'k',"
                                       " jsonb_build_object('x', repeat('x', 70000)))"),
