@@ -26,7 +26,7 @@ enum {
     ORCHESTRATORS = 2,
     TRIES_MAX = 3,       /* to see somebody die at a first passing; at later ones 1 */
     BATCH = 10,          /* orders of one run of the customers */
-    BURST = 2000,        /* messages that a relay publishes while it does so */
+    BURST = 5000,        /* messages that a relay publishes while it does so */
     UNFINISHED_MAX = 30, /* no new ones while there are more */
     WARM_UP_ORDERS = 50, /* everybody who refuses has refused by then */
     TARGET_MS = 6000,    /* who does not die by then is told to end, and may die of that */

@@ -7,6 +7,8 @@
  */
 #include "test/support/run.h"
 
+#include "test/support/wait.h"
+
 #include "test/support/server.h"
 
 #include <fnmatch.h>
@@ -72,7 +74,8 @@ unique_name(const char *prefix)
 {
     static int n;
 
-    return text_of("%s_%d_%d", prefix, (int)getpid(), ++n);
+    /* The time too: process ids come again within a long run. */
+    return text_of("%s_%d_%lld_%d", prefix, (int)getpid(), (long long)(monotonic_us() / 1000), ++n);
 }
 
 const char *
