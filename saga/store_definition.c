@@ -54,11 +54,9 @@ describe(char reason[SAGA_REASON_MAX + 1], const struct definition *definition,
     if (i < definition->n_steps)
         snprintf(is, sizeof is, "%.64s (%s)", definition->steps[i].name,
                  definition_step_kind(&definition->steps[i]));
-    snprintf(
-        reason, SAGA_REASON_MAX + 1,
-        "started with another definition: %zu steps then, %zu in this worker; step %zu was %s, "
-        "is %s",
-        n, definition->n_steps, i + 1, was, is);
+    snprintf(reason, SAGA_REASON_MAX + 1,
+             "started with another definition of %u steps, here %u; step %u was %.80s, is %.80s",
+             (unsigned)n, (unsigned)definition->n_steps, (unsigned)i + 1, was, is);
 }
 
 int

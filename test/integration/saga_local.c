@@ -388,7 +388,7 @@ START_TEST(test_saga_of_another_definition_is_parked_with_the_difference_s8)
     run_idle(newer);
     expect_text(state_of(conn, id), "parked");
     expect_text(db_text(conn, "SELECT reason FROM saga.instance"),
-                "started with another definition: 4 steps then, 2 in this worker; "
+                "started with another definition of 4 steps, here 2; "
                 "step 1 was a (compensatable), is a (pivot)");
     db_exec(conn, "SELECT saga.retry('%s', 'rolled back')", id);
     run_idle(worker);
