@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
 -- The outbox: messages that were written in the transaction of the business
--- change, and the cursor that tells which of them are in Kafka.
+-- change.
 --
 -- A row of outbox.message is never updated. What people want to know about it
--- (pending, published) follows from the cursor: see outbox.local_messages.
+-- (pending, published) follows from the relay's cursor: see outbox.stream and
+-- outbox.local_messages.
 
 DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
 
@@ -54,55 +55,6 @@ COMMENT ON COLUMN outbox.message.key IS 'key of the record; NULL: no order is pr
 COMMENT ON COLUMN outbox.message.headers IS 'name, value, name, value, ...';
 COMMENT ON COLUMN outbox.message.payload IS 'value of the record; NULL: a tombstone';
 COMMENT ON COLUMN outbox.message.created_at IS 'when it was written, before its commit';
-
--- One row for each stream of the outbox; in this version there is one.
--- Updated all the time: room for the new versions on the same page.
-CREATE TABLE outbox.stream (
-    stream            integer     PRIMARY KEY CHECK (stream = 0),
-
-    prev              pg_snapshot NOT NULL,
-    floor_seq         bigint      NOT NULL,
-    floor_xid         xid8        NOT NULL,
-    cur               pg_snapshot,
-    cur_floor_seq     bigint,
-    cur_floor_xid     xid8,
-    last_seq          bigint      NOT NULL DEFAULT 0,
-
-    owner             uuid,
-    epoch             bigint      NOT NULL DEFAULT 0,
-    lease_until       timestamptz NOT NULL DEFAULT '-infinity',
-
-    system_identifier bigint,
-    timeline          integer,
-
-    CONSTRAINT stream_pair CHECK ((cur IS NULL) = (cur_floor_seq IS NULL)
-                                  AND (cur IS NULL) = (cur_floor_xid IS NULL)
-                                  AND (cur IS NOT NULL OR last_seq = 0))
-) WITH (fillfactor = 20);
-
-COMMENT ON TABLE outbox.stream IS
-    'how far the outbox is published, and which relay does it; written by outbox-relay only';
-COMMENT ON COLUMN outbox.stream.stream IS 'number of the stream';
-COMMENT ON COLUMN outbox.stream.prev IS 'everything that this snapshot shows is published';
-COMMENT ON COLUMN outbox.stream.floor_seq IS
-    'rows up to this seq that prev does not show are found by their xid';
-COMMENT ON COLUMN outbox.stream.floor_xid IS
-    'transactions with a later xid write only seqs above floor_seq';
-COMMENT ON COLUMN outbox.stream.cur IS
-    'set while the rows that it shows and prev does not are being published';
-COMMENT ON COLUMN outbox.stream.cur_floor_seq IS 'floor_seq, once cur becomes prev';
-COMMENT ON COLUMN outbox.stream.cur_floor_xid IS 'floor_xid, once cur becomes prev';
-COMMENT ON COLUMN outbox.stream.last_seq IS
-    'of the rows being published, those up to this seq are acknowledged';
-COMMENT ON COLUMN outbox.stream.owner IS 'the relay that publishes; random for each start';
-COMMENT ON COLUMN outbox.stream.epoch IS 'raised with each new owner';
-COMMENT ON COLUMN outbox.stream.lease_until IS
-    'when the owner counts as gone unless it renews, by this database''s clock';
-COMMENT ON COLUMN outbox.stream.system_identifier IS 'of the cluster that all the xids belong to';
-COMMENT ON COLUMN outbox.stream.timeline IS 'of that cluster, when the owner took over';
-
--- Nothing is published yet, whatever transactions are running by now.
-INSERT INTO outbox.stream (stream, prev, floor_seq, floor_xid) VALUES (0, '3:3:', 0, '3');
 
 -- Version 7 of RFC 9562: milliseconds, then random bits. A version-4 id has 4
 -- where 7 is wanted; two bits make the difference.
@@ -207,39 +159,8 @@ $$;
 COMMENT ON PROCEDURE outbox.enqueue_all(uuid[], text[], text[], text[], bytea[]) IS
     'writes several messages; refuses outside a transaction block; for libsaga in pipeline mode';
 
--- Two branches, so that asking for the pending ones reads only these, by the
--- index on xid: whatever is older than the oldest transaction that prev does
--- not show is published. (The upper bound is always true. With two bounds the
--- planner expects few rows, which is right, and not a third of the table.)
-CREATE VIEW outbox.local_messages AS
-    SELECT m.message_id AS id, m.topic, m.key, m.payload, 'pending' AS status, m.created_at
-      FROM outbox.stream s, outbox.message m
-     WHERE s.stream = 0
-       AND m.xid >= pg_snapshot_xmin(s.prev) AND m.xid <= '18446744073709551615'::xid8
-       AND NOT (pg_visible_in_snapshot(m.xid, s.prev)
-                OR (s.cur IS NOT NULL AND m.seq <= s.last_seq
-                    AND pg_visible_in_snapshot(m.xid, s.cur)))
-    UNION ALL
-    SELECT m.message_id, m.topic, m.key, m.payload, 'published', m.created_at
-      FROM outbox.stream s, outbox.message m
-     WHERE s.stream = 0
-       AND (pg_visible_in_snapshot(m.xid, s.prev)
-            OR (s.cur IS NOT NULL AND m.seq <= s.last_seq
-                AND pg_visible_in_snapshot(m.xid, s.cur)));
-
-COMMENT ON VIEW outbox.local_messages IS
-    'the messages that this database has written, and whether Kafka has acknowledged them';
-COMMENT ON COLUMN outbox.local_messages.id IS 'message-id';
-COMMENT ON COLUMN outbox.local_messages.topic IS 'topic of Kafka';
-COMMENT ON COLUMN outbox.local_messages.key IS 'key of the record';
-COMMENT ON COLUMN outbox.local_messages.payload IS 'value of the record';
-COMMENT ON COLUMN outbox.local_messages.status IS 'pending, or published (acknowledged by Kafka)';
-COMMENT ON COLUMN outbox.local_messages.created_at IS 'when it was written, before its commit';
-
 ALTER TABLE outbox.message OWNER TO saga_owner;
 ALTER TABLE outbox.message_0 OWNER TO saga_owner;
-ALTER TABLE outbox.stream OWNER TO saga_owner;
-ALTER VIEW outbox.local_messages OWNER TO saga_owner;
 ALTER FUNCTION outbox.uuid_v7() OWNER TO saga_owner;
 ALTER FUNCTION outbox.enqueue(text, bytea, text, jsonb, uuid, timestamptz) OWNER TO saga_owner;
 ALTER FUNCTION outbox.call_try_rollback() OWNER TO saga_owner;
@@ -248,12 +169,7 @@ ALTER PROCEDURE outbox.enqueue_all(uuid[], text[], text[], text[], bytea[]) OWNE
 
 -- Services write messages. Not xid, seq or created_at: the relay rests on them.
 GRANT INSERT (message_id, topic, key, headers, payload) ON outbox.message TO saga_app;
-GRANT SELECT ON outbox.local_messages TO saga_app;
 
--- The relay reads messages and moves the cursor; it writes no message.
-GRANT SELECT ON outbox.message TO saga_relay;
-GRANT SELECT ON SEQUENCE outbox.message_seq_seq TO saga_relay;
-GRANT SELECT, UPDATE ON outbox.stream TO saga_relay;
-
-GRANT SELECT ON outbox.message, outbox.stream, outbox.local_messages TO saga_monitor;
-GRANT SELECT ON SEQUENCE outbox.message_seq_seq TO saga_monitor;
+-- The relay reads messages; it writes none.
+GRANT SELECT ON outbox.message TO saga_relay, saga_monitor;
+GRANT SELECT ON SEQUENCE outbox.message_seq_seq TO saga_relay, saga_monitor;

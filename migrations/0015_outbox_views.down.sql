@@ -1,0 +1,5 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- Takes the outbox's views out.
+
+DROP VIEW outbox.local_messages;
