@@ -2,9 +2,9 @@
 /*
  * Who may publish: takes the stream for this relay, or says why not.
  *
- * Owns the rule of when a stream may be taken, and the check that the database
- * is the one in which the cursor was made. What an owner may then write is
- * guarded by the cursor (cursor.h).
+ * Owns the rule of when a stream may be taken. Whether this is the database in
+ * which the cursor was made is asked in place.h; what an owner may then write
+ * is guarded by the cursor (cursor.h).
  */
 #ifndef OUTBOX_LEASE_H
 #define OUTBOX_LEASE_H
@@ -25,18 +25,6 @@ struct lease {
 
 /* Whether the stream may be taken. */
 bool lease_free(const struct lease *lease);
-
-/* Where the row was written and where we are: zero means not known yet. */
-struct place {
-    int64_t system_identifier;
-    int64_t timeline;
-    uint64_t newest_xid; /* of all rows and of the cursor */
-};
-
-/* 0, or SAGA_EMISMATCH with what to do about it. `fresh_xid` was assigned
- * after `newest_xid` was read. */
-int place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid,
-                struct saga_error *err);
 
 /*
  * Takes the stream for cursor->owner and fills in the cursor, or sets `lease`

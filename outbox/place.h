@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the outbox lies: the cluster and the timeline, and whether the xids in
+ * it can be this cluster's.
+ *
+ * Owns the check that the database is the one in which the cursor was made.
+ * What to do where it is not is an operator's decision (sagactl outbox rebase).
+ */
+#ifndef OUTBOX_PLACE_H
+#define OUTBOX_PLACE_H
+
+#include "outbox/cursor.h"
+
+/* Where the row was written and where we are: zero means not known yet. */
+struct place {
+    int64_t system_identifier;
+    int64_t timeline;
+    uint64_t newest_xid; /* of all rows and of the cursor */
+};
+
+/* Where we are. SAGA_EDB, retriable, if this is a standby. */
+int place_read(struct place *here, struct pg *pg, struct saga_error *err);
+
+/* The latest xid that the cursor has seen. */
+uint64_t place_newest_xid(const struct cursor *cursor);
+
+/* 0, or SAGA_EMISMATCH with what to do about it. `fresh_xid` was assigned
+ * after `newest_xid` was read. */
+int place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid,
+                struct saga_error *err);
+
+#endif
