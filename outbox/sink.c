@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/error.h"
+#include "outbox/record.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -304,27 +305,12 @@ topic_of(struct sink *sink, const char *name)
     return grown[low];
 }
 
-/* The message's id first, then the row's own. */
-static rd_kafka_headers_t *
-headers_of(const struct row_fields *fields)
-{
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(8);
-    struct saga_bytes rest = fields->headers, name, value;
-    char id[37];
-
-    saga_uuid_text(&fields->id, id);
-    rd_kafka_header_add(headers, "message-id", -1, id, 36);
-    while (headers_next(&rest, &name) && headers_next(&rest, &value))
-        rd_kafka_header_add(headers, name.data, (ssize_t)name.len, value.data, (ssize_t)value.len);
-    return headers;
-}
-
 /* librdkafka reads the payload where it lies; an empty one is not no payload. */
 static rd_kafka_resp_err_t
 hand_over(struct sink *sink, rd_kafka_topic_t *topic, const struct row_fields *fields,
           uint64_t position)
 {
-    rd_kafka_headers_t *headers = headers_of(fields);
+    rd_kafka_headers_t *headers = record_make_headers(fields);
     rd_kafka_vu_t vu[] = {
         { .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic },
         { .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
