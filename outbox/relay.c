@@ -13,7 +13,6 @@
 #include "base/options.h"
 #include "outbox/lease.h"
 #include "outbox/publisher.h"
-#include "outbox/sql.h"
 
 #include <saga/relay.h>
 
@@ -226,8 +225,6 @@ connect_both(struct publisher *p, struct saga_error *err)
 
     if (rc == 0)
         rc = pg_connect(&p->reader, err);
-    if (rc == 0)
-        rc = pg_exec(&p->reader, SQL_READER_SETTINGS, PG_NO_ARGS, NULL, err);
     return rc;
 }
 

@@ -94,11 +94,12 @@ page_free(struct page *page)
 
 /* --- a pair ------------------------------------------------------------ */
 
-/* The statements of one page, which must stay until they are answered. */
+/* The statements of one page, which must stay until they are answered: the
+ * settings, and behind them the parts. */
 struct source_request {
-    struct pg_statement statements[PAGE_PARTS];
+    struct pg_statement statements[1 + PAGE_PARTS];
     struct pg_arg args[PAGE_PARTS][8];
-    size_t n;
+    size_t n; /* parts */
     struct page *page;
 };
 
@@ -180,7 +181,7 @@ add_statement(struct source *source, struct source_request *request, const char 
     all[1] = PG_INT8(source->page_bytes);
     for (int i = 0; i < n_args; i++)
         all[2 + i] = args[i];
-    request->statements[request->n] = (struct pg_statement){
+    request->statements[1 + request->n] = (struct pg_statement){
         .sql = sql, .args = all, .n_args = 2 + n_args, .rows = &request->page->parts[request->n]
     };
     request->n++;
@@ -217,8 +218,9 @@ source_request(struct source *source, struct saga_error *err)
         request_free(request);
         return error_set(err, SAGA_ENOMEM, "out of memory");
     }
+    request->statements[0] = (struct pg_statement){ .sql = SQL_PAGE_SETTINGS };
     add_statements(source, request);
-    rc = pg_batch_send(source->pg, request->statements, request->n, err);
+    rc = pg_batch_send(source->pg, request->statements, 1 + request->n, err);
     if (rc != 0)
         request_free(request);
     else
@@ -292,7 +294,7 @@ int
 source_receive(struct source *source, struct page **page, struct saga_error *err)
 {
     struct source_request *request = source->request;
-    int rc = pg_batch_receive(source->pg, request->statements, request->n, err);
+    int rc = pg_batch_receive(source->pg, request->statements, 1 + request->n, err);
 
     if (rc == 0)
         rc = merge(source, request, err);

@@ -31,15 +31,6 @@
 /* --- owning the stream ------------------------------------------------- */
 
 /*
- * What must hold for the session that looks for messages: its statements have
- * one good plan each, and costs that are guessed from parameters must not lead
- * to another.
- */
-#define SQL_READER_SETTINGS                                                                        \
-    "SELECT pg_catalog.set_config(name, 'off', false)"                                             \
-    "  FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('jit')) AS setting (name)"
-
-/*
  * Where we are. The highest xid in the table is read before the stream is taken
  * and so before that transaction gets its own: a row can only have a later one
  * if the table comes from somewhere else.
@@ -130,6 +121,16 @@
     "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END"                   \
     "          FROM outbox.message_seq_seq),"                                                      \
     "       pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()"
+
+/*
+ * Sent before the statements of a page, in the same pipeline, which is one
+ * transaction: they have one good plan each, and costs that are guessed from
+ * parameters must not lead to another. Nothing of it outlives the transaction:
+ * behind a pooler the session is somebody else's the next moment.
+ */
+#define SQL_PAGE_SETTINGS                                                                          \
+    "SELECT pg_catalog.set_config(name, 'off', true)"                                              \
+    "  FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('jit')) AS setting (name)"
 
 /*
  * A page: `inner` in the order of seq, at most $1 rows, cut before the row that
