@@ -34,6 +34,7 @@ page_add(struct publisher *p, struct page *page)
     *p->end = page;
     p->end = &page->next;
     p->n_pages++;
+    tally_page(p->tally, (int64_t)page->n);
 }
 
 static void
@@ -143,8 +144,10 @@ rest(struct publisher *p, int64_t ms)
 {
     int64_t until = clock_mono_ms() + ms, left;
 
-    while (!stopped(p) && (left = clock_left_ms(until)) > 0)
+    while (!stopped(p) && (left = clock_left_ms(until)) > 0) {
         sink_serve(p->sink, (int)(left < SERVE_MS ? left : SERVE_MS));
+        tally_alive(p->tally);
+    }
 }
 
 /* The same for long, keeping the lease. */
@@ -226,6 +229,7 @@ round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
         sink_serve(p->sink, window_open(&p->window) > 0 ? SERVE_MS : 0);
     }
     CRASH_POINT("relay.after_ack");
+    tally_alive(p->tally);
     return settle(p, err);
 }
 
@@ -317,6 +321,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
     atomic_fetch_add(&p->tally->polls, 1);
     if (rc != 0)
         return rc;
+    tally_snapshot(p->tally, p->look.snapshot);
     if (strcmp(p->look.snapshot, p->cursor.prev) == 0 ||
         (p->empty != NULL && strcmp(p->look.snapshot, p->empty) == 0))
         return nothing_new(p, 0, err);

@@ -12,15 +12,8 @@
 #include "outbox/cursor.h"
 #include "outbox/sink.h"
 #include "outbox/source.h"
+#include "outbox/tally.h"
 #include "outbox/window.h"
-
-#include <stdatomic.h>
-
-/* Counters that other threads may read. */
-struct tally {
-    _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, reconnects,
-        refused, producers;
-};
 
 struct publisher {
     struct pg reader, writer;

@@ -133,6 +133,7 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->sink_options = (struct sink_options){ .brokers = relay->brokers,
                                              .properties = relay->properties,
                                              .log = &relay->log,
+                                             .tally = &relay->tally,
                                              .complained_ms = &relay->complained_ms };
     p->idle_ms = (int32_t)option_or(options->idle_ms, IDLE_MS);
     p->drain_ms = (int32_t)option_or(options->drain_ms, DRAIN_MS);
@@ -207,7 +208,7 @@ saga_relay_stop(struct saga_relay *relay)
 /* --- one session ------------------------------------------------------- */
 
 static void
-nap(const struct saga_relay *relay, int64_t ms)
+nap(struct saga_relay *relay, int64_t ms)
 {
     int64_t until = clock_mono_ms() + ms, left;
 
@@ -215,6 +216,7 @@ nap(const struct saga_relay *relay, int64_t ms)
         struct timespec time = { .tv_nsec = (left < 20 ? left : 20) * 1000000 };
 
         nanosleep(&time, NULL);
+        tally_alive(&relay->tally);
     }
 }
 
@@ -243,6 +245,7 @@ take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error 
     while ((rc = lease_take(&p->cursor, &lease, taken, &p->writer, err)) == 0 && !*taken) {
         int64_t end_ms = clock_mono_ms() + lease.left_ms;
 
+        tally_state(&relay->tally, SAGA_RELAY_STANDBY, 0);
         if (first_end_ms == 0) {
             first_end_ms = end_ms;
             log_event(&relay->log, SAGA_LOG_INFO, "another relay owns the stream; waiting",
@@ -272,6 +275,7 @@ session(struct saga_relay *relay, bool once, struct saga_error *err)
 
     if (rc != 0 || !taken)
         return rc;
+    tally_state(&relay->tally, SAGA_RELAY_OWNER, p->cursor.epoch);
     rc = publisher_run(p, once, err);
     if (rc == 0)
         rc = cursor_release(&p->cursor, &p->writer, err);
@@ -312,7 +316,10 @@ run(struct saga_relay *relay, bool once, struct saga_error *error)
     int32_t attempt = 0;
 
     while (!atomic_load(&relay->stop)) {
-        int rc = connect_both(p, error);
+        int rc;
+
+        tally_state(&relay->tally, SAGA_RELAY_CONNECTING, 0);
+        rc = connect_both(p, error);
 
         if (rc != 0 && once)
             return rc;
@@ -356,17 +363,5 @@ saga_relay_run(struct saga_relay *relay, int mode, struct saga_error *err)
 void
 saga_relay_stats(const struct saga_relay *relay, struct saga_relay_stats *stats)
 {
-    const struct tally *tally = &relay->tally;
-    struct saga_relay_stats now = { .size = stats->size };
-
-    now.published = atomic_load(&tally->published);
-    now.pairs = atomic_load(&tally->pairs);
-    now.polls = atomic_load(&tally->polls);
-    now.cursor_writes = atomic_load(&tally->cursor_writes);
-    now.forced_flushes = atomic_load(&tally->forced_flushes);
-    now.acquired = atomic_load(&tally->acquired);
-    now.reconnects = atomic_load(&tally->reconnects);
-    now.refused = atomic_load(&tally->refused);
-    now.producers = atomic_load(&tally->producers);
-    memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);
+    tally_read(&relay->tally, stats);
 }

@@ -23,6 +23,7 @@ struct sink {
     size_t n_topics;
     struct window *window;
     const struct saga_log *log;
+    struct tally *tally;
     bool broken;
     struct {
         char error[256], topic[256];
@@ -175,6 +176,7 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         CRASH_POINT("relay.before_ack");
         window_ack(sink->window, position);
+        tally_ack(sink->tally, rd_kafka_message_latency(message));
         sink->progress_ms = clock_mono_ms();
         return;
     }
@@ -228,6 +230,7 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
         return error_set(err, SAGA_ENOMEM, "out of memory");
     made->window = window;
     made->log = options->log;
+    made->tally = options->tally;
     made->complained_ms = options->complained_ms;
     conf = rd_kafka_conf_new();
     rc = configure(conf, options, err);

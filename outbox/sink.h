@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "outbox/source.h"
+#include "outbox/tally.h"
 #include "outbox/window.h"
 
 struct sink;
@@ -20,6 +21,7 @@ struct sink_options {
     const char *brokers;
     const struct saga_pair *properties;
     const struct saga_log *log;
+    struct tally *tally;
     int64_t *complained_ms; /* when trouble was last logged; outlives the sink */
 };
 

@@ -90,10 +90,21 @@ SAGA_API SAGA_MUSTCHECK int saga_relay_run(struct saga_relay *relay, int mode,
 /* Makes saga_relay_run() return soon. Any thread, and signal handlers. */
 SAGA_API void saga_relay_stop(struct saga_relay *relay);
 
+/* What a relay is doing. */
+enum {
+    SAGA_RELAY_CONNECTING = 0, /* to PostgreSQL, for the first time or again */
+    SAGA_RELAY_STANDBY = 1,    /* another relay owns the stream */
+    SAGA_RELAY_OWNER = 2       /* this one publishes */
+};
+
+/* How values are spread: [0] counts those up to 1, then up to 2, 5, 10, 20, 50,
+ * ... 50000, and the last one all that are larger. */
+enum { SAGA_RELAY_BUCKETS = 16 };
+
 /* Counted since saga_relay_new(). Sized, see base.h. */
 struct saga_relay_stats {
     uint32_t size;
-    int32_t reserved;
+    int32_t state;          /* SAGA_RELAY_CONNECTING, ... */
     int64_t published;      /* acknowledged by Kafka, in the cursor's order */
     int64_t pairs;          /* times that new messages were found */
     int64_t polls;          /* times that they were looked for */
@@ -103,6 +114,15 @@ struct saga_relay_stats {
     int64_t reconnects;     /* to PostgreSQL, after the first */
     int64_t refused;        /* messages that Kafka refused; each is tried again */
     int64_t producers;      /* producers that were made */
+    int64_t epoch;          /* of the stream, as its owner; else 0 */
+    int64_t alive_us;       /* of CLOCK_MONOTONIC: when it last came round; it does so several
+                             * times a second, but waits up to 30 s for each host of PostgreSQL */
+    int64_t open_us;        /* how long the oldest open transaction has been seen open; 0: none */
+    int64_t pages[SAGA_RELAY_BUCKETS]; /* pages read from the outbox, by their rows */
+    int64_t page_rows;                 /* rows of all these together */
+    int64_t acks[SAGA_RELAY_BUCKETS];  /* messages acknowledged, by milliseconds since they were
+                                        * handed to librdkafka */
+    int64_t ack_us;                    /* all these times together */
 };
 /* clang-format off */
 #define SAGA_RELAY_STATS .size = sizeof(struct saga_relay_stats)
