@@ -37,8 +37,8 @@ enum {
 struct saga_relay {
     struct publisher publisher;
     struct saga_log log;
-    struct saga_pair *properties;
-    char *brokers;
+    struct saga_pair *properties, *formats;
+    char *brokers, *source;
     atomic_bool stop;
     struct tally tally;
     int64_t complained_ms;    /* about Kafka */
@@ -83,7 +83,9 @@ copy_pairs(const struct saga_pair *pairs)
 static int
 check_options(const struct saga_relay_options *options, struct saga_error *err)
 {
-    const struct sink_options sink = { .brokers = options->brokers, .properties = options->kafka };
+    const struct sink_options sink = { .brokers = options->brokers,
+                                       .properties = options->kafka,
+                                       .formats = { options->formats, options->source } };
 
     if (options->brokers == NULL || *options->brokers == '\0')
         return error_set(err, SAGA_EINVAL, "no brokers; give host:port, ...");
@@ -128,10 +130,14 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     relay->log = options->log;
     relay->brokers = strdup(options->brokers);
     relay->properties = copy_pairs(options->kafka);
-    if (relay->brokers == NULL || relay->properties == NULL)
+    relay->formats = copy_pairs(options->formats);
+    relay->source = options->source != NULL ? strdup(options->source) : NULL;
+    if (relay->brokers == NULL || relay->properties == NULL || relay->formats == NULL ||
+        (options->source != NULL && relay->source == NULL))
         return error_set(err, SAGA_ENOMEM, "out of memory");
     p->sink_options = (struct sink_options){ .brokers = relay->brokers,
                                              .properties = relay->properties,
+                                             .formats = { relay->formats, relay->source },
                                              .log = &relay->log,
                                              .tally = &relay->tally,
                                              .complained_ms = &relay->complained_ms };
@@ -195,7 +201,9 @@ saga_relay_free(struct saga_relay *relay)
     pg_clear(&relay->publisher.reader);
     pg_clear(&relay->publisher.writer);
     free_pairs(relay->properties);
+    free_pairs(relay->formats);
     free(relay->brokers);
+    free(relay->source);
     free(relay);
 }
 

@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/error.h"
-#include "outbox/record.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -17,9 +16,15 @@
 
 enum { COMPLAIN_MS = 60000, CLOSE_MS = 2000 };
 
+struct sink_topic {
+    rd_kafka_topic_t *handle;
+    enum record_format format;
+};
+
 struct sink {
     rd_kafka_t *producer;
-    rd_kafka_topic_t **topics; /* sorted by name */
+    const struct record_formats *formats;
+    struct sink_topic *topics; /* sorted by name */
     size_t n_topics;
     struct window *window;
     const struct saga_log *log;
@@ -117,7 +122,7 @@ sink_check(const struct sink_options *options, struct saga_error *err)
     int rc = configure(conf, options, err);
 
     rd_kafka_conf_destroy(conf);
-    return rc;
+    return rc != 0 ? rc : record_check(&options->formats, err);
 }
 
 /* --- what librdkafka tells --------------------------------------------- */
@@ -229,6 +234,7 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     if (made == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
     made->window = window;
+    made->formats = &options->formats;
     made->log = options->log;
     made->tally = options->tally;
     made->complained_ms = options->complained_ms;
@@ -266,7 +272,7 @@ sink_close(struct sink *sink)
     rd_kafka_flush(sink->producer, CLOSE_MS);
     tell_failure(sink);
     for (size_t i = 0; i < sink->n_topics; i++)
-        rd_kafka_topic_destroy(sink->topics[i]);
+        rd_kafka_topic_destroy(sink->topics[i].handle);
     free(sink->topics);
     rd_kafka_destroy(sink->producer);
     refused = sink->refused;
@@ -276,19 +282,19 @@ sink_close(struct sink *sink)
 
 /* --- producing --------------------------------------------------------- */
 
-/* The handle of a topic; made once. NULL: out of memory, or no valid name. */
-static rd_kafka_topic_t *
+/* What is kept of a topic; made once. NULL: out of memory, or no valid name. */
+static const struct sink_topic *
 topic_of(struct sink *sink, const char *name)
 {
     size_t low = 0, high = sink->n_topics;
-    rd_kafka_topic_t **grown;
+    struct sink_topic *grown;
 
     while (low < high) {
         size_t middle = (low + high) / 2;
-        int order = strcmp(name, rd_kafka_topic_name(sink->topics[middle]));
+        int order = strcmp(name, rd_kafka_topic_name(sink->topics[middle].handle));
 
         if (order == 0)
-            return sink->topics[middle];
+            return &sink->topics[middle];
         if (order < 0)
             high = middle;
         else
@@ -299,23 +305,24 @@ topic_of(struct sink *sink, const char *name)
         return NULL;
     sink->topics = grown;
     memmove(grown + low + 1, grown + low, (sink->n_topics - low) * sizeof *grown);
-    grown[low] = rd_kafka_topic_new(sink->producer, name, NULL);
-    if (grown[low] == NULL) {
+    grown[low] = (struct sink_topic){ .handle = rd_kafka_topic_new(sink->producer, name, NULL),
+                                      .format = record_format_of(sink->formats, name) };
+    if (grown[low].handle == NULL) {
         memmove(grown + low, grown + low + 1, (sink->n_topics - low) * sizeof *grown);
         return NULL;
     }
     sink->n_topics++;
-    return grown[low];
+    return &grown[low];
 }
 
 /* librdkafka reads the payload where it lies; an empty one is not no payload. */
 static rd_kafka_resp_err_t
-hand_over(struct sink *sink, rd_kafka_topic_t *topic, const struct row_fields *fields,
+hand_over(struct sink *sink, const struct sink_topic *topic, const struct row_fields *fields,
           uint64_t position)
 {
-    rd_kafka_headers_t *headers = record_make_headers(fields);
+    rd_kafka_headers_t *headers = record_make_headers(fields, topic->format, sink->formats->source);
     rd_kafka_vu_t vu[] = {
-        { .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic },
+        { .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic->handle },
         { .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
         { .vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)(uintptr_t)position },
         { .vtype = RD_KAFKA_VTYPE_KEY,
@@ -337,7 +344,7 @@ int
 sink_produce(struct sink *sink, const struct row *row)
 {
     struct row_fields fields;
-    rd_kafka_topic_t *topic;
+    const struct sink_topic *topic;
     rd_kafka_resp_err_t code;
     uint64_t position;
 

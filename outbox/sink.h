@@ -11,7 +11,7 @@
 #define OUTBOX_SINK_H
 
 #include "base/log.h"
-#include "outbox/source.h"
+#include "outbox/record.h"
 #include "outbox/tally.h"
 #include "outbox/window.h"
 
@@ -20,12 +20,13 @@ struct sink;
 struct sink_options {
     const char *brokers;
     const struct saga_pair *properties;
+    struct record_formats formats;
     const struct saga_log *log;
     struct tally *tally;
     int64_t *complained_ms; /* when trouble was last logged; outlives the sink */
 };
 
-/* 0, or SAGA_EINVAL if a property belongs to the relay. */
+/* 0, or SAGA_EINVAL if a property belongs to the relay, or a format is none. */
 int sink_check(const struct sink_options *options, struct saga_error *err);
 
 /* Contacts nobody yet. `options` and `window` must outlive the sink. */

@@ -41,7 +41,7 @@ source_look(struct look *look, struct pg *pg, struct saga_error *err)
 
 /* --- rows -------------------------------------------------------------- */
 
-enum { COL_SEQ, COL_ID, COL_TOPIC, COL_KEY, COL_HEADERS, COL_PAYLOAD, COL_BYTES };
+enum { COL_SEQ, COL_ID, COL_TOPIC, COL_KEY, COL_HEADERS, COL_PAYLOAD, COL_CREATED, COL_BYTES };
 
 /* Skips what stands before the elements of a binary array (array_send of
  * PostgreSQL): dimensions, flag, element's type, length, lower bound. */
@@ -63,6 +63,7 @@ row_read(const struct row *row, struct row_fields *fields)
     fields->key = pg_bytes(row->rows, row->n, COL_KEY);
     fields->headers = elements(pg_bytes(row->rows, row->n, COL_HEADERS));
     fields->payload = pg_bytes(row->rows, row->n, COL_PAYLOAD);
+    fields->created_us = pg_time_us(row->rows, row->n, COL_CREATED);
 }
 
 bool

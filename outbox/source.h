@@ -34,6 +34,7 @@ struct row_fields {
     const char *topic;
     struct saga_bytes key, payload; /* data NULL: SQL NULL */
     struct saga_bytes headers;      /* what is left of a binary text[] */
+    int64_t created_us;             /* Unix microseconds */
 };
 
 void row_read(const struct row *row, struct row_fields *fields);

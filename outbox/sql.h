@@ -137,12 +137,12 @@
  * goes beyond $2 bytes. Sizes are known without fetching what is stored apart.
  */
 #define SQL_PAGE(inner)                                                                            \
-    "SELECT seq, message_id, topic, key, headers, payload, bytes"                                  \
+    "SELECT seq, message_id, topic, key, headers, payload, created_at, bytes"                      \
     "  FROM (SELECT rows.*, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes"       \
     "          FROM (" inner ") AS rows) AS page"                                                  \
     " WHERE bytes - size < $2 ORDER BY seq"
 #define SQL_PAGE_COLUMNS                                                                           \
-    "m.seq, m.message_id, m.topic, m.key, m.headers, m.payload,"                                   \
+    "m.seq, m.message_id, m.topic, m.key, m.headers, m.payload, m.created_at,"                     \
     " 200 + pg_catalog.pg_column_size(m.headers)"                                                  \
     "     + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"
 

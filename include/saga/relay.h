@@ -36,6 +36,11 @@ struct saga_relay_options {
     int32_t drain_ms;              /* 10000; how long stopping waits for the brokers */
     int32_t reserved;
     struct saga_log log;
+    const struct saga_pair *formats; /* of topics: name or "*", "plain" or "cloudevents" (1.0,
+                                      * binary mode); default: all plain. docs/protocol.md */
+    const char *source;              /* of CloudEvents: a URI or a part of one, as "/orders" */
+    const char *const *watch;        /* groups whose committed offsets tell what is consumed;
+                                      * ends with NULL; default: none */
 };
 /* clang-format off */
 #define SAGA_RELAY_OPTIONS .size = sizeof(struct saga_relay_options)
