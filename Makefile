@@ -6,7 +6,7 @@
 #   make help       all targets
 #
 # Honoured: PREFIX, DESTDIR, CC, CFLAGS, LDFLAGS, FLAVOUR (release, debug, asan,
-# tsan, crash: each has its own folder under build/).
+# tsan, crash, fuzz: each has its own folder under build/).
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -28,6 +28,7 @@ flags_release :=
 flags_debug   := -O0
 flags_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flags_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread
+flags_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 flags_crash   := -DSAGA_CRASH_POINTS
 FLAVOUR_FLAGS := $(flags_$(FLAVOUR))
 

@@ -4,6 +4,7 @@
 #
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
+#   test/fuzz/*.c                                           in the flavour fuzz, by clang
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
@@ -14,7 +15,7 @@ TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard tes
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
-.PHONY: test tests valgrind
+.PHONY: test tests valgrind fuzz fuzzers
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -43,3 +44,21 @@ test:                                          ## all tests; make test T=pattern
 valgrind:                                      ## the unit tests under valgrind
 	@tools/setup build test valgrind
 	@test/run valgrind
+
+# The runtime of libFuzzer has the main function.
+FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard test/fuzz/*.c))
+$(FUZZERS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) -fsanitize=fuzzer -o $@ $^ $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
+
+fuzzers: $(FUZZERS)
+
+fuzz:                                          ## test/fuzz: every target for DURATION=30 seconds; F=name: only this one
+	@tools/setup build test fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz CC=clang fuzzers
+	@for fuzzer in $(or $(F),$(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/*.c))); do \
+	    mkdir -p build/fuzz/corpus/$$fuzzer && \
+	    build/fuzz/test/fuzz/$$fuzzer -max_total_time=$(or $(DURATION),30) -print_final_stats=1 -verbosity=0 \
+	        -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer test/fuzz/seeds/$$fuzzer || exit 1; \
+	done
