@@ -147,12 +147,11 @@ asan tsan:                                     ## the same under a sanitizer: ma
 -include test.mk
 include demo.mk
 
-# N=200000: how many messages.
-bench: $(B)/sagactl $(B)/bench/outbox          ## what the outbox costs, beside what bounds it
+# N=100000 REPEAT=3 ONLY="drain latency": see bench/table.
+BENCH := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+bench: $(PROGRAMS) $(B)/make-topics $(BENCH)   ## what the outbox costs, beside what bounds it
 	@tools/setup build test
-	@tools/servers --postgres --kafka -- sh -c 'createdb bench && \
-	    $(B)/sagactl migrate up --database dbname=bench > /dev/null && \
-	    $(B)/bench/outbox dbname=bench "$$SAGA_TEST_BROKERS" $(or $(N),200000)'
+	@tools/servers --postgres --kafka -- bench/table $(B)
 
 $(B)/bench/%: bench/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 	@mkdir -p $(@D)
