@@ -14,7 +14,7 @@
 bool
 lease_free(const struct lease *lease)
 {
-    if (!lease->owned || lease->ours || lease->abandoned || !lease->running)
+    if (!lease->owned || lease->ours || !lease->running)
         return true;
     /* No relay asks for so much: the database's clock was set back. */
     return lease->left_ms > LEASE_LONGEST_MS;
@@ -23,16 +23,7 @@ lease_free(const struct lease *lease)
 /* --- what the database says -------------------------------------------- */
 
 /* The columns of SQL_LEASE_COLUMNS. */
-enum {
-    COL_OWNER,
-    COL_EPOCH,
-    COL_RUNNING,
-    COL_LEFT_MS,
-    COL_ABANDONED,
-    COL_SYSTEM,
-    COL_TIMELINE,
-    COL_CURSOR
-};
+enum { COL_OWNER, COL_EPOCH, COL_RUNNING, COL_LEFT_MS, COL_SYSTEM, COL_TIMELINE, COL_CURSOR };
 
 static int
 read_lease(struct lease *lease, struct place *stored, struct cursor *cursor, const char *sql,
@@ -54,7 +45,6 @@ read_lease(struct lease *lease, struct place *stored, struct cursor *cursor, con
     lease->epoch = pg_int(&rows, 0, COL_EPOCH);
     lease->running = pg_bool(&rows, 0, COL_RUNNING);
     lease->left_ms = pg_int(&rows, 0, COL_LEFT_MS);
-    lease->abandoned = pg_bool(&rows, 0, COL_ABANDONED);
     stored->system_identifier = pg_int(&rows, 0, COL_SYSTEM);
     stored->timeline = pg_int(&rows, 0, COL_TIMELINE);
     rc = cursor_read(cursor, &rows, COL_CURSOR, err);
@@ -99,10 +89,9 @@ log_taken(const struct cursor *cursor, const struct lease *lease, const struct p
                   LOG_INT("timeline", here->timeline));
     log_event(log, SAGA_LOG_INFO, "took the stream", LOG_INT("stream", cursor->stream),
               LOG_INT("epoch", cursor->epoch),
-              LOG_TEXT("from", !lease->owned      ? "nobody"
-                               : lease->ours      ? "itself"
-                               : lease->abandoned ? "a relay that is gone"
-                                                  : "a relay whose lease has ended"));
+              LOG_TEXT("from", !lease->owned ? "nobody"
+                               : lease->ours ? "itself"
+                                             : "a relay whose lease has ended"));
 }
 
 int

@@ -17,7 +17,6 @@ enum { LEASE_LONGEST_MS = 300000 };
 struct lease {
     bool owned;      /* somebody is entered as owner */
     bool ours;       /* it is this process */
-    bool abandoned;  /* the owner's session is gone */
     bool running;    /* the lease's end lies ahead, by the database's clock */
     int64_t left_ms; /* until its end */
     int64_t epoch;
@@ -29,8 +28,7 @@ bool lease_free(const struct lease *lease);
 /*
  * Takes the stream for cursor->owner and fills in the cursor, or sets `lease`
  * to whoever else owns it. The epoch is raised and on disk before this returns
- * with `taken` set. `pg` is the connection that will write the cursor: its end
- * tells others that the owner is gone.
+ * with `taken` set.
  */
 int lease_take(struct cursor *cursor, struct lease *lease, bool *taken, struct pg *pg,
                struct saga_error *err);

@@ -21,7 +21,7 @@
 #include <time.h>
 
 enum {
-    LEASE_MS = 30000,
+    LEASE_MS = 5000,
     LEASE_SHORTEST_MS = 300,
     PAGE_ROWS = 10000,
     PAGE_BYTES = 8 << 20,

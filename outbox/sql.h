@@ -43,18 +43,13 @@
     "               pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::integer END,"           \
     "       (SELECT max(xid) FROM outbox.message)"
 
-/*
- * Who owns the stream. An owner's session holds an advisory lock for its epoch:
- * if that can be had, the session is gone, and nobody needs to wait for the
- * lease. (One that hangs keeps its session, and is waited for.)
- */
-#define SQL_LOCK_CLASS "1935763297" /* "saga" in ASCII */
+/* Who owns the stream, until when by the database's clock, and how far it is
+ * published. Nobody holds a lock while he owns it: behind a pooler no session
+ * is his, and what a session held would be somebody else's. */
 #define SQL_LEASE_COLUMNS                                                                          \
     "SELECT owner, epoch, lease_until > pg_catalog.clock_timestamp(),"                             \
     "       (1000 * extract(epoch FROM CASE WHEN lease_until > '-infinity'"                        \
     "           THEN lease_until - pg_catalog.clock_timestamp() END))::bigint,"                    \
-    "       pg_catalog.pg_try_advisory_xact_lock(" SQL_LOCK_CLASS " + stream,"                     \
-    "                                            (epoch & 2147483647)::integer),"                  \
     "       system_identifier, timeline,"                                                          \
     "       prev::text, floor_seq, floor_xid, cur::text, cur_floor_seq, cur_floor_xid, last_seq"   \
     "  FROM outbox.stream WHERE stream = $1"
@@ -68,9 +63,7 @@
     "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
     "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
     " WHERE stream = $1"                                                                           \
-    " RETURNING epoch, pg_catalog.pg_current_xact_id(),"                                           \
-    "           pg_catalog.pg_try_advisory_lock(" SQL_LOCK_CLASS " + stream,"                      \
-    "                                       (epoch & 2147483647)::integer)"
+    " RETURNING epoch, pg_catalog.pg_current_xact_id()"
 
 /* --- moving the cursor ------------------------------------------------- */
 

@@ -28,8 +28,7 @@ struct saga_relay_options {
     const char *conninfo;          /* of libpq; default: the PG* variables */
     const char *brokers;           /* host:port,...; required */
     const struct saga_pair *kafka; /* more properties of librdkafka's producer */
-    int32_t lease_ms;              /* 30000; others wait so long for a relay that hangs;
-                                    * at most 300000 */
+    int32_t lease_ms;              /* 5000; 300 to 300000; see saga_relay_run() */
     int32_t page_rows;             /* 10000; messages read at a time */
     int32_t page_bytes;            /* 8388608; about three pages are kept in memory */
     int32_t idle_ms;               /* 50; longest pause between two looks at the outbox */
@@ -68,8 +67,11 @@ enum {
 /*
  * Publishes, on the caller's thread, with two connections of its own to
  * PostgreSQL and one producer of librdkafka (which has threads). Only one relay
- * at a time owns the outbox of a database; others wait and take over when the
- * owner is gone or its lease has ended.
+ * at a time owns the outbox of a database; others wait. An owner that stops
+ * gives it free at once. One that is killed or hangs is succeeded when its lease
+ * has ended, which is lease_ms after it was last renewed, and it is renewed
+ * after a third of that: a successor is at work at most lease_ms later, and
+ * what the database needs to answer.
  *
  * Lost connections are made anew, for ever. While Kafka cannot be reached, or
  * refuses a message, it is tried again and logged once a minute; nothing is

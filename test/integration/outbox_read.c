@@ -351,7 +351,7 @@ START_TEST(test_relay_o23_a_successor_finishes_the_same_pair)
 
     /* Few messages at a time and slow answers: it dies in the middle. */
     mock_delay(mock, 150);
-    relay = start_relay_program(conninfo, "page_rows = 5", NULL, NULL);
+    relay = start_relay_program(conninfo, "page_rows = 5\nlease_ms = 1000", NULL, NULL);
     WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 10000);
     process_kill(relay);
     mock_delay(mock, 0);
