@@ -21,6 +21,7 @@ static const char usage_text[] =
     "  cancel ID --reason WHY asks for a saga to be undone\n"
     "  audit [ID]             what operators did (--limit)\n"
     "  outbox status          what waits to be published, and who publishes\n"
+    "  outbox rebase          makes a restored outbox fit for a relay (--dry-run)\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N|all]   undoes the last N (1): drops tables with what is in them\n"
     "  migrate status         which are applied\n"
@@ -31,6 +32,7 @@ static const char usage_text[] =
     "  --definition NAME      only sagas of this name\n"
     "  --limit N              at most so many (50)\n"
     "  --reason WHY           goes into the audit\n"
+    "  --dry-run              only says what would be done\n"
     "  --migrations DIR       files in DIR instead of the built-in ones\n"
     "  --lock-timeout TIME    longest wait for a table's lock (5s)\n"
     "  --help, --version\n"
@@ -48,6 +50,7 @@ static const struct option known[] = {
     { "reason", required_argument, NULL, 'r' },
     { "migrations", required_argument, NULL, 'm' },
     { "lock-timeout", required_argument, NULL, 't' },
+    { "dry-run", no_argument, NULL, 'n' },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
@@ -68,6 +71,7 @@ static const struct verb {
     { NULL, "cancel", saga_cancel, "r", 30000, 1, 1, " ID --reason WHY" },
     { NULL, "audit", saga_audit, "l", 30000, 0, 1, " [ID]" },
     { "outbox", "status", outbox_status, "", 30000, 0, 0, "" },
+    { "outbox", "rebase", outbox_rebase, "tn", 0, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
     { "migrate", "down", migrate_down, "mt", 0, 0, 1, " [N|all]" },
     { "migrate", "status", migrate_status, "m", 30000, 0, 0, "" },
@@ -137,6 +141,9 @@ take_option(struct options *options, int option, const char *value)
         return true;
     case 'l':
         return read_limit(&options->limit, value);
+    case 'n':
+        options->dry_run = true;
+        return true;
     case 'r':
         options->reason = value;
         return true;

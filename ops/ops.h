@@ -16,7 +16,7 @@ struct options {
     const char *database, *migrations, *lock_timeout;
     const char *state, *definition, *reason;
     int32_t limit;
-    bool json;
+    bool json, dry_run;
 };
 
 /* A verb gets its words without its own names, and returns an exit code. */
@@ -34,6 +34,7 @@ int saga_retry(struct call *call);
 int saga_cancel(struct call *call);
 int saga_audit(struct call *call);
 int outbox_status(struct call *call);
+int outbox_rebase(struct call *call);
 int migrate_up(struct call *call);
 int migrate_down(struct call *call);
 int migrate_status(struct call *call);

@@ -218,4 +218,11 @@
                     "             FROM outbox.local_messages WHERE status = 'pending') AS p"       \
                     " ORDER BY s.stream"
 
+/* For the session: sagactl's own, which ends with it. */
+#define SQL_LOCK_TIMEOUT "SELECT pg_catalog.set_config('lock_timeout', $1, false)"
+
+#define SQL_OUTBOX_REBASE                                                                          \
+    "SELECT r.unpublished, r.written_here, r.doubtful, r.published,"                               \
+    " pg_catalog.row_to_json(r)::text FROM outbox.rebase($1) AS r"
+
 #endif

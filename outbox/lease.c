@@ -60,7 +60,6 @@ write_owner(struct cursor *cursor, const struct place *stored, struct place *her
             struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
-    uint64_t newest = place_newest_xid(cursor);
     int rc =
         pg_exec(pg, SQL_LEASE_TAKE,
                 PG_ARGS(PG_INT4(cursor->stream), PG_UUID(&cursor->owner), PG_INT8(cursor->lease_ms),
@@ -68,9 +67,8 @@ write_owner(struct cursor *cursor, const struct place *stored, struct place *her
                 &rows, err);
 
     if (rc == 0) {
-        if (here->newest_xid < newest)
-            here->newest_xid = newest;
-        rc = place_check(stored, here, (uint64_t)pg_int(&rows, 0, 1), err);
+        place_add_cursor(here, cursor);
+        rc = place_check(stored, here, (uint64_t)pg_int(&rows, 0, 1), pg_int(&rows, 0, 2), err);
     }
     if (rc == 0)
         cursor->epoch = pg_int(&rows, 0, 0);

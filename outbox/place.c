@@ -10,7 +10,7 @@
 #include <inttypes.h>
 
 int
-place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid,
+place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid, int64_t seq,
             struct saga_error *err)
 {
     if (stored->system_identifier != 0 && stored->system_identifier != here->system_identifier)
@@ -26,6 +26,14 @@ place_check(const struct place *stored, const struct place *here, uint64_t fresh
                          "come to %" PRIu64 ": it was restored from a dump or copied here; "
                          "connect to the original, or run: sagactl outbox rebase",
                          here->newest_xid, fresh_xid);
+    /* What is written below the floor by transactions from above it is looked
+     * for by nobody. */
+    if (here->newest_seq > seq)
+        return error_set(err, SAGA_EMISMATCH,
+                         "the relay has come to seq %" PRId64 ", but the outbox's sequence only to "
+                         "%" PRId64 ": it was set back, or not restored with the outbox; run: "
+                         "sagactl outbox rebase",
+                         here->newest_seq, seq);
     return 0;
 }
 
@@ -43,24 +51,41 @@ place_read(struct place *here, struct pg *pg, struct saga_error *err)
         here->system_identifier = pg_int(&rows, 0, 1);
         here->timeline = pg_int(&rows, 0, 2);
         here->newest_xid = (uint64_t)pg_int(&rows, 0, 3);
+        here->newest_seq = 0;
     }
     pg_rows_clear(&rows);
     return rc;
 }
 
-uint64_t
-place_newest_xid(const struct cursor *cursor)
+static void
+add_xid(struct place *here, uint64_t xid)
+{
+    if (xid > here->newest_xid)
+        here->newest_xid = xid;
+}
+
+static void
+add_seq(struct place *here, int64_t seq)
+{
+    if (seq > here->newest_seq)
+        here->newest_seq = seq;
+}
+
+void
+place_add_cursor(struct place *here, const struct cursor *cursor)
 {
     const char *texts[] = { cursor->prev, cursor->cur };
-    uint64_t newest =
-        cursor->floor_xid > cursor->cur_floor_xid ? cursor->floor_xid : cursor->cur_floor_xid;
 
     for (int i = 0; i < 2; i++) {
         struct snapshot snapshot = { 0 };
 
-        if (texts[i] != NULL && snapshot_parse(&snapshot, texts[i]) && snapshot.xmax > newest)
-            newest = snapshot.xmax;
+        if (texts[i] != NULL && snapshot_parse(&snapshot, texts[i]))
+            add_xid(here, snapshot.xmax);
         snapshot_clear(&snapshot);
     }
-    return newest;
+    add_xid(here, cursor->floor_xid);
+    add_xid(here, cursor->cur_floor_xid);
+    add_seq(here, cursor->floor_seq);
+    add_seq(here, cursor->cur_floor_seq);
+    add_seq(here, cursor->last_seq);
 }

@@ -16,17 +16,18 @@ struct place {
     int64_t system_identifier;
     int64_t timeline;
     uint64_t newest_xid; /* of all rows and of the cursor */
+    int64_t newest_seq;  /* that the cursor knows of */
 };
 
 /* Where we are. SAGA_EDB, retriable, if this is a standby. */
 int place_read(struct place *here, struct pg *pg, struct saga_error *err);
 
-/* The latest xid that the cursor has seen. */
-uint64_t place_newest_xid(const struct cursor *cursor);
+/* Takes in what the cursor has seen. */
+void place_add_cursor(struct place *here, const struct cursor *cursor);
 
-/* 0, or SAGA_EMISMATCH with what to do about it. `fresh_xid` was assigned
- * after `newest_xid` was read. */
+/* 0, or SAGA_EMISMATCH with what to do about it. `fresh_xid` was assigned, and
+ * the sequence stood at `seq`, after everything else was read. */
 int place_check(const struct place *stored, const struct place *here, uint64_t fresh_xid,
-                struct saga_error *err);
+                int64_t seq, struct saga_error *err);
 
 #endif

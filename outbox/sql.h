@@ -28,12 +28,17 @@
  * callers in pipeline mode, where only the server knows. */
 #define SQL_MESSAGES_INSERT_CHECKED "CALL outbox.enqueue_all($1, $2, $3, $4, $5)"
 
+/* Where the sequence stands; one that was never used says 1 and not called. */
+#define SQL_SEQUENCE_STANDS                                                                        \
+    "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END"                   \
+    "          FROM outbox.message_seq_seq)"
+
 /* --- owning the stream ------------------------------------------------- */
 
 /*
  * Where we are. The highest xid in the table is read before the stream is taken
  * and so before that transaction gets its own: a row can only have a later one
- * if the table comes from somewhere else.
+ * if the table comes from somewhere else. (No max(xid8) before PostgreSQL 15.)
  */
 #define SQL_PLACE                                                                                  \
     "SELECT pg_catalog.pg_is_in_recovery(),"                                                       \
@@ -41,7 +46,7 @@
     "       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN"                                     \
     "           ('x' || pg_catalog.left(pg_catalog.pg_walfile_name("                               \
     "               pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::integer END,"           \
-    "       (SELECT max(xid) FROM outbox.message)"
+    "       (SELECT xid FROM outbox.message ORDER BY xid DESC LIMIT 1)"
 
 /* Who owns the stream, until when by the database's clock, and how far it is
  * published. Nobody holds a lock while he owns it: behind a pooler no session
@@ -57,13 +62,14 @@
 #define SQL_LEASE_LOOK SQL_LEASE_COLUMNS
 #define SQL_LEASE_LOCK SQL_LEASE_COLUMNS " FOR UPDATE"
 
-/* The transaction's own xid is later than any that is in use. */
+/* The transaction's own xid is later than any that is in use, and the sequence
+ * stands above every floor. */
 #define SQL_LEASE_TAKE                                                                             \
     "UPDATE outbox.stream"                                                                         \
     "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
     "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
     " WHERE stream = $1"                                                                           \
-    " RETURNING epoch, pg_catalog.pg_current_xact_id()"
+    " RETURNING epoch, pg_catalog.pg_current_xact_id()," SQL_SEQUENCE_STANDS
 
 /* --- moving the cursor ------------------------------------------------- */
 
@@ -105,14 +111,11 @@
 
 /*
  * Whether there is something new. In this order: the snapshot is the statement's
- * own; then where the sequence stands (one that was never used says 1 and not
- * called); then the end of the WAL, behind the commits of all that the snapshot
- * shows, and whether it is on disk up to there.
+ * own; then where the sequence stands; then the end of the WAL, behind the commits of all that the
+ * snapshot shows, and whether it is on disk up to there.
  */
 #define SQL_LOOK                                                                                   \
-    "SELECT pg_catalog.pg_current_snapshot()::text,"                                               \
-    "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END"                   \
-    "          FROM outbox.message_seq_seq),"                                                      \
+    "SELECT pg_catalog.pg_current_snapshot()::text," SQL_SEQUENCE_STANDS ","                       \
     "       pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()"
 
 /*

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An outbox that was copied to another cluster: the relay refuses it, and
+ * sagactl outbox rebase makes it fit, without losing or reordering anything.
+ */
+#include "test/support/outbox.h"
+#include "test/support/run.h"
+#include "test/support/sagactl.h"
+#include "test/support/server.h"
+#include "test/support/wait.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *original, *copy; /* conninfos */
+static PGconn *conn, *there;        /* of the copy */
+static const char *topic;
+static struct mock *mock;
+
+/* Takes `n` xids, so that one cluster is ahead of the other. */
+static void
+use_xids(PGconn *of, int n)
+{
+    db_exec(
+        of,
+        "DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
+        n);
+}
+
+static void
+setup(void)
+{
+    original = given_database();
+    conn = db_connect(original);
+    topic = unique_name("topic");
+    mock = given_mock();
+    mock_topic(mock, topic, 1);
+}
+
+static void
+given_other_cluster(void)
+{
+    copy = given_database_in(GIVEN_SERVER("pg", "autovacuum=off"));
+    there = db_connect(copy);
+}
+
+static void
+teardown(void)
+{
+    PQfinish(conn);
+    PQfinish(there);
+}
+
+/* What pg_dump and psql would bring: every table of the outbox and every
+ * sequence, each table by one COPY. */
+static void
+copy_outbox(void)
+{
+    static const char script[] =
+        "set -e; t() { psql -XAtqd \"$1\" -v ON_ERROR_STOP=1 -c \"$2\"; }\n"
+        "export PGOPTIONS='-c session_replication_role=replica'\n"
+        "for x in $(t \"$1\" \"SELECT oid::regclass FROM pg_class WHERE relkind = 'r'"
+        "                      AND relnamespace = 'outbox'::regnamespace\"); do\n"
+        "  t \"$2\" \"TRUNCATE $x\"; t \"$1\" \"COPY $x TO STDOUT\" | t \"$2\" \"COPY $x FROM "
+        "STDIN\"\n"
+        "done\n"
+        "t \"$1\" \"SELECT format('SELECT setval(%L, %s)', schemaname || '.' || sequencename, "
+        "last_value)"
+        "   FROM pg_sequences WHERE schemaname = 'outbox' AND last_value IS NOT NULL\" | t \"$2\" "
+        "\"$(cat)\" > /dev/null\n";
+
+    run_process(ARGS("bash", "-c", script, "copy", original, copy));
+}
+
+static const char *
+contents_of_copy(void)
+{
+    return db_text(
+        there, "SELECT md5(string_agg(t, '' ORDER BY t)) FROM (SELECT m::text FROM outbox.message m"
+               " UNION ALL SELECT s::text FROM outbox.stream s) x (t)");
+}
+
+static void
+enqueue_all(PGconn *to, const char *prefix, int n)
+{
+    for (int i = 1; i <= n; i++)
+        enqueue(to, topic, "k", text_of("%s%d", prefix, i));
+}
+
+/* As a function with an exception handler would: the row's writer is a
+ * transaction inside the one whose xid it bears. */
+static void
+enqueue_behind_savepoint(PGconn *to, const char *value)
+{
+    db_exec(to, "BEGIN; SAVEPOINT s");
+    enqueue(to, topic, "k", value);
+    db_exec(to, "COMMIT");
+}
+
+/* Published a1 to a5; m1 to m20 half published by a relay that is gone; c1 to
+ * c3 not read yet. */
+static void
+given_busy_original(void)
+{
+    struct process *relay;
+
+    enqueue_all(conn, "a", 5);
+    publish_once(original);
+    enqueue_all(conn, "m", 20);
+    mock_delay(mock, 100);
+    relay = start_relay_program(original, "lease_ms = 500\npage_rows = 3", NULL, NULL);
+    WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 10000);
+    process_kill(relay);
+    mock_delay(mock, 0);
+    enqueue_all(conn, "c", 3);
+    WAIT_UNTIL(db_int(conn, "SELECT (lease_until < clock_timestamp())::int FROM outbox.stream") ==
+                   1,
+               5000);
+}
+
+static const char *
+numbered(const char *prefix, int n)
+{
+    const char *text = "";
+
+    for (int i = 1; i <= n; i++)
+        text = text_of("%s%s%d ", text, prefix, i);
+    return text;
+}
+
+static void
+expect_refused(const char *says)
+{
+    struct process *once = start_relay_program(copy, NULL, NULL, ARGS("--once"));
+
+    process_expect(once, 4, 10000);
+    ck_assert_msg(strstr(process_errors(once), says) != NULL, "it said: %s", process_errors(once));
+    ck_assert_ptr_nonnull(strstr(process_errors(once), "run: sagactl outbox rebase"));
+}
+
+/* What the copy's relay published is what is behind the original's. */
+static const char *
+published_by_copy(size_t before)
+{
+    const char *all = published(topic);
+
+    ck_assert_uint_ge(strlen(all), before);
+    return all + before;
+}
+
+/* --- O8 ------------------------------------------------------------------- */
+
+START_TEST(test_rebase_o8_a_restored_outbox_loses_nothing)
+{
+    const char *before;
+    size_t was;
+
+    given_other_cluster();
+    use_xids(conn, 1000);
+    given_busy_original();
+    copy_outbox();
+    /* Nobody has noticed yet. */
+    enqueue_all(there, "n", 2);
+    enqueue_behind_savepoint(there, "s1");
+    enqueue_all(there, "t", 2);
+    ck_assert_int_gt(db_int(conn, "SELECT pg_current_xact_id()::text::int8"),
+                     db_int(there, "SELECT pg_current_xact_id()::text::int8"));
+
+    expect_refused("system identifier");
+    before = contents_of_copy();
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--dry-run"), 0, "nothing was changed");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--dry-run", "--json"), 0,
+                  "\"written_here\":4,\"doubtful\":1");
+    ck_assert_str_eq(contents_of_copy(), before);
+    expect_refused("system identifier");
+
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 0,
+                  "4 messages that were written here will be");
+    was = strlen(published(topic));
+    publish_once(copy);
+    ck_assert_str_eq(published_first(topic), text_of("%s%s%sn1 n2 s1 t1 t2", numbered("a", 5),
+                                                     numbered("m", 20), numbered("c", 3)));
+    ck_assert_ptr_null(strstr(published_by_copy(was), "a5")); /* nor what was acknowledged */
+    ck_assert_ptr_null(strstr(published_by_copy(was), "m1 "));
+    ck_assert_int_eq(pending(there), 0);
+
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 4, "no copy");
+    enqueue(there, topic, "k", "last");
+    publish_once(copy);
+    ck_assert_ptr_nonnull(strstr(published(topic), " t2 last"));
+}
+END_TEST
+
+/* Here the xids say nothing: all of the copy's have been used here, too. */
+START_TEST(test_rebase_o8_into_a_cluster_that_is_ahead)
+{
+    size_t was;
+
+    given_other_cluster();
+    given_busy_original();
+    use_xids(there, 5000);
+    copy_outbox();
+    enqueue_all(there, "n", 2);
+    enqueue_behind_savepoint(there, "s1");
+    expect_refused("system identifier");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--json"), 0,
+                  "\"written_here\":3,\"doubtful\":0");
+    was = strlen(published(topic));
+    publish_once(copy);
+    ck_assert_str_eq(published_first(topic), text_of("%s%s%sn1 n2 s1", numbered("a", 5),
+                                                     numbered("m", 20), numbered("c", 3)));
+    ck_assert_ptr_null(strstr(published_by_copy(was), "a5"));
+}
+END_TEST
+
+/* A restore with a transaction for each row leaves no trace of what wrote it. */
+START_TEST(test_rebase_o8_publishes_again_what_may_have_been_written_here)
+{
+    given_other_cluster();
+    enqueue_all(conn, "a", 2);
+    publish_once(original);
+    copy_outbox();
+    use_xids(there, 3000);
+    db_exec(there, "CREATE TEMP TABLE kept AS TABLE outbox.message; DELETE FROM outbox.message");
+    for (int i = 1; i <= 2; i++)
+        db_exec(there,
+                "INSERT INTO outbox.message OVERRIDING SYSTEM VALUE"
+                " SELECT * FROM kept ORDER BY seq OFFSET %d LIMIT 1",
+                i - 1);
+    enqueue_behind_savepoint(there, "s1");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 0, "2 messages seem to be published, but");
+    publish_once(copy);
+    expect_published(topic, "a1 a2 a1 a2 s1");
+}
+END_TEST
+
+/* Tables that are replicated come without the position of their sequence. */
+START_TEST(test_rebase_o8_of_a_replicated_outbox)
+{
+    struct server *source = GIVEN_SERVER("pg", "wal_level=logical", "autovacuum=off");
+    PGconn *from;
+
+    given_other_cluster();
+    original = given_database_in(source);
+    from = db_connect(original);
+    use_xids(from, 1000);
+    db_exec(from, "CREATE PUBLICATION p FOR TABLE outbox.message, outbox.stream");
+    db_exec(there, "TRUNCATE outbox.stream");
+    db_exec(there, "CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION p", original);
+    enqueue_all(from, "a", 5);
+    publish_once(original);
+    enqueue_all(from, "b", 3);
+    WAIT_UNTIL(db_int(there, "SELECT count(*) FROM outbox.message") == 8 &&
+                   db_text(there, "SELECT prev FROM outbox.stream") != NULL &&
+                   strcmp(db_text(there, "SELECT s::text FROM outbox.stream s"),
+                          db_text(from, "SELECT s::text FROM outbox.stream s")) == 0,
+               15000);
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 4, "subscription \"s\" still writes");
+    db_exec(there, "ALTER SUBSCRIPTION s DISABLE");
+    db_exec(there, "ALTER SUBSCRIPTION s SET (slot_name = NONE)");
+    db_exec(there, "DROP SUBSCRIPTION s");
+
+    db_exec(there, "DELETE FROM outbox.message WHERE seq < 4"); /* as retention would */
+    enqueue_all(there, "n", 2);
+    ck_assert_int_eq(db_int(there, "SELECT max(seq) FROM outbox.message"), 8);
+    expect_refused("system identifier");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--json"), 0,
+                  "{\"unpublished\":3,\"written_here\":2");
+    publish_once(copy);
+    ck_assert_str_eq(published_first(topic), "a1 a2 a3 a4 a5 b1 b2 b3 n1 n2");
+    PQfinish(from);
+}
+END_TEST
+
+/* --- what it waits for, and what it refuses --------------------------------- */
+
+START_TEST(test_rebase_waits_for_writers)
+{
+    PGconn *writer;
+
+    given_other_cluster();
+    enqueue_all(conn, "a", 2);
+    publish_once(original);
+    enqueue_all(conn, "b", 1);
+    copy_outbox();
+    writer = open_transaction(copy);
+    enqueue(writer, topic, "k", "w");
+    enqueue_all(there, "n", 1);
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--lock-timeout", "200ms"), 1, "lock timeout");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase", "--dry-run"), 0,
+                  "1 messages that were written");
+    db_exec(writer, "COMMIT");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 0, "2 messages that were written here");
+    publish_once(copy);
+    expect_published(topic, "a1 a2 b1 w n1");
+}
+END_TEST
+
+START_TEST(test_rebase_refuses_what_is_no_copy)
+{
+    enqueue_all(conn, "a", 2);
+    EXPECT_ANSWER(SAGACTL(original, "outbox", "rebase"), 4, "no copy");
+    publish_once(original);
+    EXPECT_ANSWER(SAGACTL(original, "outbox", "rebase", "--dry-run"), 4, "no copy");
+    db_exec(conn, "UPDATE outbox.stream SET timeline = 7"); /* a failover is none either */
+    EXPECT_ANSWER(SAGACTL(original, "outbox", "rebase"), 4, "no copy");
+}
+END_TEST
+
+START_TEST(test_rebase_refuses_beside_a_relay)
+{
+    given_other_cluster();
+    enqueue_all(conn, "a", 2);
+    publish_once(original);
+    copy_outbox();
+    db_exec(there, "UPDATE outbox.stream SET owner = gen_random_uuid(),"
+                   " lease_until = clock_timestamp() + interval '20 s'");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 4, "lease is running");
+    db_exec(there, "UPDATE outbox.stream SET lease_until = clock_timestamp() + interval '1 day'");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 0, "done");
+}
+END_TEST
+
+START_TEST(test_rebase_must_be_the_first_of_its_transaction)
+{
+    db_exec(conn, "UPDATE outbox.stream SET system_identifier = 4711");
+    db_exec(conn, "BEGIN");
+    enqueue(conn, topic, "k", "1");
+    ck_assert_str_eq(db_refusal(conn, "SELECT outbox.rebase(false)"), "25001");
+    db_exec(conn, "ROLLBACK");
+    db_exec(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    ck_assert_str_eq(db_refusal(conn, "SELECT outbox.rebase(true)"), "25001");
+    db_exec(conn, "ROLLBACK");
+    db_exec(conn, "BEGIN; SET LOCAL ROLE saga_relay");
+    ck_assert_str_eq(db_refusal(conn, "SELECT outbox.rebase(false)"), "42501");
+    db_exec(conn, "ROLLBACK");
+}
+END_TEST
+
+/* Somebody has restarted the sequence: what is written then lies below the
+ * floor, where nobody looks for it. */
+START_TEST(test_relay_refuses_a_sequence_that_went_back)
+{
+    enqueue_all(conn, "a", 5);
+    publish_once(original);
+    copy = original;
+    db_exec(conn, "DELETE FROM outbox.message; ALTER SEQUENCE outbox.message_seq_seq RESTART");
+    enqueue_all(conn, "n", 2);
+    expect_refused("sequence");
+    EXPECT_ANSWER(SAGACTL(original, "outbox", "rebase", "--json"), 0,
+                  "{\"unpublished\":2,\"written_here\":0");
+    publish_once(original);
+    expect_published(topic, "a1 a2 a3 a4 a5 n1 n2");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "outbox_rebase",
+        .tests = TESTS(test_rebase_o8_a_restored_outbox_loses_nothing,
+                       test_rebase_o8_into_a_cluster_that_is_ahead,
+                       test_rebase_o8_publishes_again_what_may_have_been_written_here,
+                       test_rebase_o8_of_a_replicated_outbox, test_rebase_waits_for_writers,
+                       test_rebase_refuses_what_is_no_copy, test_rebase_refuses_beside_a_relay,
+                       test_rebase_must_be_the_first_of_its_transaction,
+                       test_relay_refuses_a_sequence_that_went_back),
+        .setup = setup,
+        .teardown = teardown,
+        .timeout_s = 60,
+    });
+}
