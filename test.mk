@@ -4,18 +4,20 @@
 #
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
+#   test/model/*.c, test/chaos/*.c                          in the flavour release only
 #   test/fuzz/*.c                                           in the flavour fuzz, by clang
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
 
+RELEASE_TESTS := $(wildcard test/model/*.c test/chaos/*.c)
 TEST_SRCS := $(if $(filter crash,$(FLAVOUR)),$(wildcard test/crash/*.c),\
-               $(wildcard test/unit/*/*.c test/integration/*.c))
+               $(wildcard test/unit/*/*.c test/integration/*.c) $(if $(filter release,$(FLAVOUR)),$(RELEASE_TESTS)))
 TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard test/programs/*.c))
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
-.PHONY: test tests valgrind fuzz fuzzers
+.PHONY: test tests valgrind fuzz fuzzers model
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -44,6 +46,10 @@ test:                                          ## all tests; make test T=pattern
 valgrind:                                      ## the unit tests under valgrind
 	@tools/setup build test valgrind
 	@test/run valgrind
+
+model:                                         ## the relay's model with more crashes and takeovers than make test (minutes)
+	@tools/setup build test
+	test/model/check -DEPOCHS=3
 
 # The runtime of libFuzzer has the main function.
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard test/fuzz/*.c))
