@@ -5,8 +5,12 @@
  */
 #include "base/log.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,6 +42,53 @@ log_error(const struct saga_log *log, int level, const char *message, const stru
               LOG_TEXT("sqlstate", err->sqlstate), LOG_TEXT("error", err->message));
 }
 
+/* --- lines ------------------------------------------------------------- */
+
+static const char *const levels[] = { "debug", "info", "warning", "error" };
+
+struct stamp {
+    char text[32];
+};
+
+static struct stamp
+stamp_now(void)
+{
+    struct timespec now;
+    struct stamp stamp;
+    struct tm utc;
+    size_t len;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    len = strftime(stamp.text, sizeof stamp.text, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(stamp.text + len, sizeof stamp.text - len, ".%03dZ", (int)(now.tv_nsec / 1000000));
+    return stamp;
+}
+
+/* A line is written at once, or lines of several threads would mix; it is never
+ * cut, or it would not be read back. */
+struct line {
+    FILE *out;
+    char *text;
+    size_t len;
+};
+
+static bool
+line_open(struct line *line)
+{
+    line->out = open_memstream(&line->text, &line->len);
+    return line->out != NULL;
+}
+
+static void
+line_write(struct line *line)
+{
+    fputc('\n', line->out);
+    if (fclose(line->out) == 0)
+        fwrite(line->text, 1, line->len, stderr);
+    free(line->text);
+}
+
 /* A value with spaces or quotes is quoted, so that a line splits back into its
  * fields; a line's end never gets through. */
 static void
@@ -59,30 +110,66 @@ put_value(FILE *out, const char *text)
 void
 log_to_stderr(void *user, int32_t level, const char *message, const struct saga_pair *fields)
 {
-    static const char *const levels[] = { "debug", "info", "warning", "error" };
-    char line[2048], stamp[32];
-    struct timespec now;
-    struct tm utc;
-    FILE *out = fmemopen(line, sizeof line, "w");
+    struct line line;
 
-    if (out == NULL)
+    if (!line_open(&line))
         return;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-    fprintf(out, "time=%s.%03ldZ level=%s ", stamp, now.tv_nsec / 1000000, levels[level & 3]);
+    fprintf(line.out, "time=%s level=%s ", stamp_now().text, levels[level & 3]);
     if (user != NULL)
-        fprintf(out, "name=%s ", (const char *)user);
-    fputs("event=", out);
-    put_value(out, message);
+        fprintf(line.out, "name=%s ", (const char *)user);
+    fputs("event=", line.out);
+    put_value(line.out, message);
     for (; fields->name != NULL; fields++) {
         if (*fields->value == '\0')
             continue;
-        fprintf(out, " %s=", fields->name);
-        put_value(out, fields->value);
+        fprintf(line.out, " %s=", fields->name);
+        put_value(line.out, fields->value);
     }
-    fputc('\n', out);
-    fclose(out);
-    line[sizeof line - 1] = '\0';
-    fputs(line, stderr);
+    line_write(&line);
+}
+
+/* JSON is UTF-8; of a text that is not, the odd bytes are question marks. */
+static void
+put_json(FILE *out, const char *text)
+{
+    bool utf8 = utf8_valid(text, strlen(text));
+
+    fputc('"', out);
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c < ' ' || c == 0x7f)
+            fprintf(out, "\\u%04x", c);
+        else
+            fputc(c >= 0x80 && !utf8 ? '?' : c, out);
+    }
+    fputc('"', out);
+}
+
+void
+log_json_to_stderr(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    struct line line;
+
+    if (!line_open(&line))
+        return;
+    fprintf(line.out, "{\"time\":\"%s\",\"level\":\"%s\"", stamp_now().text, levels[level & 3]);
+    if (user != NULL) {
+        fputs(",\"name\":", line.out);
+        put_json(line.out, user);
+    }
+    fputs(",\"event\":", line.out);
+    put_json(line.out, message);
+    for (; fields->name != NULL; fields++) {
+        if (*fields->value == '\0')
+            continue;
+        fputc(',', line.out);
+        put_json(line.out, fields->name);
+        fputc(':', line.out);
+        put_json(line.out, fields->value);
+    }
+    fputc('}', line.out);
+    line_write(&line);
 }

@@ -26,6 +26,11 @@ struct log_field {
         (name), NULL, (value)                                                                      \
     }
 
+#define LOG_NO_FIELDS                                                                              \
+    {                                                                                              \
+        NULL, NULL, 0                                                                              \
+    }
+
 /* At most 12 fields; `log` may be NULL. */
 #define log_event(log, level, ...) LOG_EVENT_(log, level, __VA_ARGS__, { NULL, NULL, 0 })
 #define LOG_EVENT_(log, level, message, ...)                                                       \
@@ -38,7 +43,10 @@ void log_write(const struct saga_log *log, int level, const char *message,
 void log_error(const struct saga_log *log, int level, const char *message,
                const struct saga_error *err);
 
-/* A `write` for programs: one line of key=value on the standard error stream. */
+/* A `write` for programs: one line of key=value on the standard error stream;
+ * `user` is NULL or the program's name. The other one writes a JSON object. */
 void log_to_stderr(void *user, int32_t level, const char *message, const struct saga_pair *fields);
+void log_json_to_stderr(void *user, int32_t level, const char *message,
+                        const struct saga_pair *fields);
 
 #endif

@@ -1,233 +1,262 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading the settings of outbox-relay. The command line wins over the file.
+ * What a setting may be.
  */
 #include "outbox/daemon_settings.h"
 
 #include "base/log.h"
+#include "outbox/daemon_listen.h"
 
 #include <errno.h>
-#include <getopt.h>
-#include <ini.h>
-#include <stdio.h>
+#include <libpq-fe.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { STALL_MS = 90000, DAY_MS = 86400000 };
+
 static char program[] = "outbox-relay";
-static const char usage[] =
-    "usage: outbox-relay --database CONNINFO --brokers HOST:PORT[,...]\n"
-    "                    [--config FILE] [--once]\n"
-    "\n"
-    "Publishes the messages of a database's outbox to Kafka.\n"
-    "\n"
-    "  --database CONNINFO  PostgreSQL, as for psql; default: the PG* variables\n"
-    "  --brokers LIST       Kafka\n"
-    "  --config FILE        [relay] database, brokers, lease_ms, page_rows, page_bytes,\n"
-    "                       idle_ms, drain_ms, log (debug, info, warning, error);\n"
-    "                       [kafka] properties of librdkafka's producer\n"
-    "  --once               publish what is there, then exit\n"
-    "\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 4 refused because of the state\n"
-    "(another relay is at work or has taken over; the database is another one).\n";
 
-static char *
-keep(struct settings *settings, const char *text)
-{
-    char *copy = settings->n_texts < SETTINGS_TEXTS_MAX ? strdup(text) : NULL;
+/* --- one value ------------------------------------------------------------ */
 
-    if (copy != NULL)
-        settings->texts[settings->n_texts++] = copy;
-    return copy;
-}
-
-static bool
-read_number(int32_t *number, const char *text)
+static int
+read_number(int32_t *number, int32_t least, int32_t most, const struct value *value,
+            struct saga_error *err)
 {
     char *end;
-    long value;
+    long read;
 
     errno = 0;
-    value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < 1 || value > INT32_MAX)
-        return false;
-    *number = (int32_t)value;
-    return true;
+    read = strtol(value->text, &end, 10);
+    if (errno != 0 || end == value->text || *end != '\0' || read < least || read > most)
+        return value_error(value, err, "must be a whole number from %d to %d", least, most);
+    *number = (int32_t)read;
+    return 0;
 }
 
-static bool
-read_level(int32_t *level, const char *text)
+/* The number of the word in `words`, which ends with NULL. */
+static int
+read_word(int32_t *number, const char *const *words, const char *list, const struct value *value,
+          struct saga_error *err)
 {
-    static const char *const levels[] = { "debug", "info", "warning", "error" };
-
-    for (int32_t i = 0; i < 4; i++) {
-        if (strcmp(levels[i], text) == 0) {
-            *level = i;
-            return true;
+    for (int32_t i = 0; words[i] != NULL; i++) {
+        if (strcmp(words[i], value->text) == 0) {
+            *number = i;
+            return 0;
         }
     }
-    return false;
+    return value_error(value, err, "must be one of %s", list);
 }
 
-/* --- the file ---------------------------------------------------------- */
+/* libpq quotes what it does not understand, which may be a part of a password. */
+static int
+check_database(const struct value *value, struct saga_error *err)
+{
+    PQconninfoOption *options = PQconninfoParse(value->text, NULL);
 
-static bool
-set_relay(struct settings *settings, const char *name, const char *value)
+    if (options == NULL)
+        return value_error(value, err,
+                           "libpq cannot read this connection string (not shown: there may be a "
+                           "password in it)");
+    PQconninfoFree(options);
+    return 0;
+}
+
+/* "billing, shipping" */
+static int
+read_groups(struct settings *settings, const struct value *value, struct saga_error *err)
+{
+    size_t n = 0, commas = 0;
+    char *rest, *group;
+
+    settings->groups = rest = strdup(value->text);
+    for (const char *c = value->text; *c != '\0'; c++)
+        commas += *c == ',';
+    settings->watch = calloc(commas + 2, sizeof *settings->watch);
+    if (settings->groups == NULL || settings->watch == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    while ((group = strsep(&rest, ",")) != NULL) {
+        group += strspn(group, " \t");
+        group[strcspn(group, " \t")] = '\0';
+        if (*group == '\0')
+            return value_error(value, err, "must be names of consumer groups: GROUP, GROUP");
+        settings->watch[n++] = group;
+    }
+    settings->options.watch = settings->watch;
+    return 0;
+}
+
+/* --- the sections ---------------------------------------------------------- */
+
+static int
+no_such(const struct value *value, struct saga_error *err, const char *there_are)
+{
+    return value_error(value, err, "there is no such setting; there are %s", there_are);
+}
+
+static int
+set_log(struct settings *settings, const struct value *value, struct saga_error *err)
+{
+    static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
+    static const char *const formats[] = { "text", "json", NULL };
+    struct saga_log *log = &settings->options.log;
+    int32_t format = 0;
+    int rc;
+
+    if (strcmp(value->name, "log") == 0)
+        return read_word(&log->level, levels, "debug, info, warning, error", value, err);
+    rc = read_word(&format, formats, "text, json", value, err);
+    log->write = format == 1 ? log_json_to_stderr : log_to_stderr;
+    return rc;
+}
+
+static int
+set_relay(struct settings *settings, const struct value *value, struct saga_error *err)
 {
     struct saga_relay_options *options = &settings->options;
     const struct {
         const char *name;
         int32_t *number;
+        int32_t least, most;
     } numbers[] = {
-        { "lease_ms", &options->lease_ms },     { "page_rows", &options->page_rows },
-        { "page_bytes", &options->page_bytes }, { "idle_ms", &options->idle_ms },
-        { "drain_ms", &options->drain_ms },
+        { "lease_ms", &options->lease_ms, 300, 300000 },
+        { "page_rows", &options->page_rows, 1, 1000000 },
+        { "page_bytes", &options->page_bytes, 1, 1 << 30 },
+        { "idle_ms", &options->idle_ms, 1, 60000 },
+        { "drain_ms", &options->drain_ms, 1, DAY_MS },
+        { "stall_ms", &settings->stall_ms, 100, DAY_MS },
     };
+    const char *name = value->name;
 
     if (strcmp(name, "database") == 0)
-        return (options->conninfo = keep(settings, value)) != NULL;
+        return options->conninfo = value->text, check_database(value, err);
     if (strcmp(name, "brokers") == 0)
-        return (options->brokers = keep(settings, value)) != NULL;
-    if (strcmp(name, "log") == 0)
-        return read_level(&options->log.level, value);
+        return options->brokers = value->text, 0;
+    if (strcmp(name, "source") == 0)
+        return options->source = value->text, 0;
+    if (strcmp(name, "log") == 0 || strcmp(name, "log_format") == 0)
+        return set_log(settings, value, err);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strcmp(numbers[i].name, name) == 0)
-            return read_number(numbers[i].number, value);
-    return false;
-}
-
-static bool
-set_kafka(struct settings *settings, const char *name, const char *value)
-{
-    struct saga_pair *pair = &settings->kafka[settings->n_kafka];
-
-    if (settings->n_kafka == SETTINGS_KAFKA_MAX)
-        return false;
-    pair->name = keep(settings, name);
-    pair->value = keep(settings, value);
-    if (pair->name == NULL || pair->value == NULL) {
-        pair->name = NULL;
-        return false;
-    }
-    settings->n_kafka++;
-    return true;
+            return read_number(numbers[i].number, numbers[i].least, numbers[i].most, value, err);
+    /* Kubernetes puts OUTBOX_RELAY_SERVICE_HOST and the like there for a service
+     * of that name; it is no reason to refuse to start. */
+    if (strncmp(value->where, "OUTBOX_RELAY_", 13) == 0)
+        return settings->ignored = value->where, 0;
+    return no_such(value, err,
+                   "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
+                   "idle_ms, drain_ms, stall_ms");
 }
 
 static int
-on_setting(void *user, const char *section, const char *name, const char *value)
+set_http(struct settings *settings, const struct value *value, struct saga_error *err)
 {
-    struct settings *settings = user;
-    bool known = false;
+    struct listen_address address;
 
-    if (strcmp(section, "relay") == 0)
-        known = set_relay(settings, name, value);
-    else if (strcmp(section, "kafka") == 0)
-        known = set_kafka(settings, name, value);
-    if (!known)
-        fprintf(stderr, "outbox-relay: [%s] %s = %s: no such setting, or no such value\n", section,
-                name, value);
-    return known;
+    if (strcmp(value->name, "listen") != 0)
+        return no_such(value, err, "listen");
+    if (!listen_parse(&address, value->text))
+        return value_error(value, err,
+                           "must be PORT (of 127.0.0.1), ADDRESS:PORT or [ADDRESS]:PORT, with a "
+                           "numeric address");
+    settings->listen = value->text;
+    return 0;
 }
-
-static bool
-read_file(struct settings *settings, const char *path)
-{
-    int line = ini_parse(path, on_setting, settings);
-
-    if (line < 0)
-        fprintf(stderr, "outbox-relay: cannot read %s: %s\n", path, strerror(errno));
-    else if (line > 0)
-        fprintf(stderr, "outbox-relay: %s, line %d\n", path, line);
-    return line == 0;
-}
-
-/* --- the command line -------------------------------------------------- */
-
-enum { OPT_DATABASE = 1, OPT_BROKERS, OPT_CONFIG, OPT_ONCE, OPT_METRICS, OPT_HELP, OPT_VERSION };
-static const struct option long_options[] = {
-    { "database", required_argument, NULL, OPT_DATABASE },
-    { "brokers", required_argument, NULL, OPT_BROKERS },
-    { "config", required_argument, NULL, OPT_CONFIG },
-    { "once", no_argument, NULL, OPT_ONCE },
-    { "metrics", required_argument, NULL, OPT_METRICS },
-    { "help", no_argument, NULL, OPT_HELP },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
-};
-
-struct command_line {
-    const char *database, *brokers, *config;
-};
 
 static int
-read_command_line(struct settings *settings, struct command_line *given, int argc, char **argv)
+set_watch(struct settings *settings, const struct value *value, struct saga_error *err)
 {
-    int option;
+    if (strcmp(value->name, "groups") != 0)
+        return no_such(value, err, "groups");
+    return read_groups(settings, value, err);
+}
 
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_DATABASE:
-            given->database = optarg;
-            break;
-        case OPT_BROKERS:
-            given->brokers = optarg;
-            break;
-        case OPT_CONFIG:
-            given->config = optarg;
-            break;
-        case OPT_ONCE:
-            settings->once = true;
-            break;
-        case OPT_METRICS:
-            fputs("outbox-relay: --metrics is not in this version\n", stderr);
-            return SETTINGS_WRONG;
-        case OPT_HELP:
-            fputs(usage, stdout);
-            return SETTINGS_EXIT;
-        case OPT_VERSION:
-            printf("outbox-relay %d.%d.%d\n", SAGA_VERSION_MAJOR, SAGA_VERSION_MINOR,
-                   SAGA_VERSION_PATCH);
-            return SETTINGS_EXIT;
-        default:
-            fputs(usage, stderr);
-            return SETTINGS_WRONG;
-        }
-    }
-    if (optind == argc)
-        return SETTINGS_RUN;
-    fprintf(stderr, "outbox-relay: what is \"%s\"?\n%s", argv[optind], usage);
-    return SETTINGS_WRONG;
+/* librdkafka, or the relay, judges the names and values of these. */
+static int
+set_pair(struct saga_pair *pairs, const struct value *value)
+{
+    while (pairs->name != NULL)
+        pairs++;
+    *pairs = (struct saga_pair){ value->name, value->text };
+    return 0;
+}
+
+static int
+set(struct settings *settings, struct value *value, struct saga_error *err)
+{
+    int rc = value_resolve(value, err);
+
+    if (rc != 0)
+        return rc;
+    if (strcmp(value->section, "relay") == 0)
+        return set_relay(settings, value, err);
+    if (strcmp(value->section, "kafka") == 0)
+        return set_pair(settings->kafka, value);
+    if (strcmp(value->section, "topics") == 0)
+        return set_pair(settings->formats, value);
+    if (strcmp(value->section, "watch") == 0)
+        return set_watch(settings, value, err);
+    if (strcmp(value->section, "http") == 0)
+        return set_http(settings, value, err);
+    return value_error(value, err,
+                       "there is no such section; there are relay, kafka, topics, watch, http");
+}
+
+/* --- all ------------------------------------------------------------------- */
+
+static int
+collect(struct values *values, const struct arguments *arguments, char *const *environment,
+        struct saga_error *err)
+{
+    int rc = 0;
+
+    if (arguments->config != NULL)
+        rc = values_read_file(values, arguments->config, err);
+    if (rc == 0)
+        rc = values_read_environment(values, environment, err);
+    if (rc == 0 && arguments->database != NULL)
+        rc = values_put(values, "relay", "database", arguments->database, "--database", err);
+    if (rc == 0 && arguments->brokers != NULL)
+        rc = values_put(values, "relay", "brokers", arguments->brokers, "--brokers", err);
+    if (rc == 0 && arguments->metrics != NULL)
+        rc = values_put(values, "http", "listen", arguments->metrics, "--metrics", err);
+    return rc;
 }
 
 int
-settings_read(struct settings *settings, int argc, char **argv)
+settings_read(struct settings *settings, const struct arguments *arguments,
+              char *const *environment, struct saga_error *err)
 {
-    struct command_line given = { 0 };
     int rc;
 
-    *settings = (struct settings){ .options = { SAGA_RELAY_OPTIONS } };
+    *settings = (struct settings){ .options = { SAGA_RELAY_OPTIONS }, .stall_ms = STALL_MS };
     settings->options.log =
         (struct saga_log){ .write = log_to_stderr, .user = program, .level = SAGA_LOG_INFO };
-    rc = read_command_line(settings, &given, argc, argv);
-    if (rc != SETTINGS_RUN)
+    rc = collect(&settings->values, arguments, environment, err);
+    if (rc != 0)
         return rc;
-    if (given.config != NULL && !read_file(settings, given.config))
-        return SETTINGS_WRONG;
-    if (given.database != NULL)
-        settings->options.conninfo = given.database;
-    if (given.brokers != NULL)
-        settings->options.brokers = given.brokers;
-    if (settings->options.brokers == NULL) {
-        fprintf(stderr, "outbox-relay: no brokers; give --brokers HOST:PORT\n%s", usage);
-        return SETTINGS_WRONG;
-    }
+    settings->kafka = calloc(settings->values.n + 1, sizeof *settings->kafka);
+    settings->formats = calloc(settings->values.n + 1, sizeof *settings->formats);
+    if (settings->kafka == NULL || settings->formats == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
     settings->options.kafka = settings->kafka;
-    return SETTINGS_RUN;
+    settings->options.formats = settings->formats;
+    for (size_t i = 0; rc == 0 && i < settings->values.n; i++)
+        rc = set(settings, &settings->values.all[i], err);
+    if (rc == 0 && settings->options.brokers == NULL)
+        rc =
+            error_set(err, SAGA_EINVAL,
+                      "no brokers; give --brokers HOST:PORT, or brokers below [relay] in --config");
+    return rc;
 }
 
 void
 settings_clear(struct settings *settings)
 {
-    for (int i = 0; i < settings->n_texts; i++)
-        free(settings->texts[i]);
+    values_clear(&settings->values);
+    free(settings->kafka);
+    free(settings->formats);
+    free(settings->groups);
+    free(settings->watch);
     *settings = (struct settings){ 0 };
 }

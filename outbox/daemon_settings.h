@@ -1,28 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The settings of outbox-relay: its command line, and its file in INI form.
+ * The settings of outbox-relay: which there are, and what each may be.
+ *
+ * The command line wins over the environment, and that over the file.
  */
 #ifndef OUTBOX_DAEMON_SETTINGS_H
 #define OUTBOX_DAEMON_SETTINGS_H
 
-#include <saga/relay.h>
-#include <stdbool.h>
+#include "outbox/daemon_arguments.h"
+#include "outbox/daemon_values.h"
 
-enum { SETTINGS_TEXTS_MAX = 256, SETTINGS_KAFKA_MAX = 64 };
+#include <saga/relay.h>
 
 struct settings {
-    struct saga_relay_options options;
-    bool once;
-    struct saga_pair kafka[SETTINGS_KAFKA_MAX + 1];
-    int n_kafka;
-    char *texts[SETTINGS_TEXTS_MAX]; /* what options and kafka point to */
-    int n_texts;
+    struct saga_relay_options options; /* points into the rest */
+    const char *listen;                /* of /metrics and /healthz; NULL: nowhere */
+    int32_t stall_ms;                  /* a relay that makes no round for so long hangs */
+    const char *ignored;               /* a variable that is no setting; NULL: none */
+
+    struct values values;
+    struct saga_pair *kafka, *formats;
+    char *groups; /* cut into watch */
+    const char **watch;
 };
 
-enum { SETTINGS_RUN, SETTINGS_EXIT, SETTINGS_WRONG };
-
-/* SETTINGS_RUN, or the other two after having told the user why. */
-int settings_read(struct settings *settings, int argc, char **argv);
+/*
+ * Reads all of them; can be called again for the same `arguments`.
+ *
+ * Returns 0, or SAGA_EINVAL with a sentence that names the place, the setting
+ * and what is allowed, and never its value; or SAGA_ENOMEM.
+ */
+int settings_read(struct settings *settings, const struct arguments *arguments,
+                  char *const *environment, struct saga_error *err);
 void settings_clear(struct settings *settings);
 
 #endif

@@ -90,6 +90,8 @@ wrote(struct publisher *p, int rc)
 {
     atomic_fetch_add(&p->tally->cursor_writes, 1);
     p->stored_ms = clock_mono_ms();
+    if (rc == 0)
+        tally_answered(p->tally);
     return rc;
 }
 
@@ -115,6 +117,7 @@ settle(struct publisher *p, struct saga_error *err)
 {
     size_t n = window_settle(&p->window, &p->settled_seq);
 
+    tally_waiting(p->tally, (int64_t)window_open(&p->window), n > 0);
     if (n > 0) {
         atomic_fetch_add(&p->tally->published, (int64_t)n);
         p->failures = 0;
@@ -265,6 +268,7 @@ publish_pair(struct publisher *p, struct saga_error *err)
         if (rc == 0 && sink_broken(p->sink))
             rc = start_over(p, err);
     }
+    tally_waiting(p->tally, 0, true);
     if (rc == 0)
         rc = wrote(p, cursor_finish(&p->cursor, &p->writer, err));
     p->settled_seq = 0;
@@ -321,6 +325,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
     atomic_fetch_add(&p->tally->polls, 1);
     if (rc != 0)
         return rc;
+    tally_answered(p->tally);
     tally_snapshot(p->tally, p->look.snapshot);
     if (strcmp(p->look.snapshot, p->cursor.prev) == 0 ||
         (p->empty != NULL && strcmp(p->look.snapshot, p->empty) == 0))

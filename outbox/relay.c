@@ -254,6 +254,7 @@ take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error 
         int64_t end_ms = clock_mono_ms() + lease.left_ms;
 
         tally_state(&relay->tally, SAGA_RELAY_STANDBY, 0);
+        tally_answered(&relay->tally);
         if (first_end_ms == 0) {
             first_end_ms = end_ms;
             log_event(&relay->log, SAGA_LOG_INFO, "another relay owns the stream; waiting",
@@ -284,6 +285,7 @@ session(struct saga_relay *relay, bool once, struct saga_error *err)
     if (rc != 0 || !taken)
         return rc;
     tally_state(&relay->tally, SAGA_RELAY_OWNER, p->cursor.epoch);
+    tally_answered(&relay->tally);
     rc = publisher_run(p, once, err);
     if (rc == 0)
         rc = cursor_release(&p->cursor, &p->writer, err);

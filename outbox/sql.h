@@ -107,6 +107,40 @@
     "   SET owner = NULL, lease_until = '-infinity'" SQL_CURSOR_FENCE                              \
     "   AND $7::bigint IS NOT NULL"
 
+/* --- what operators are told --------------------------------------------- */
+
+/*
+ * How far a stream is behind, at the same cost for ten rows and for ten million:
+ * the distance in seq, which counts numbers that were never used, and the time
+ * of the oldest row, found by one step in an index each among those above the
+ * floor, those of transactions that prev saw open, and those that began after.
+ */
+#define SQL_STATUS                                                                                 \
+    "SELECT s.stream, greatest(seq.at - greatest(s.floor_seq, s.last_seq), 0),"                    \
+    "       coalesce((extract(epoch FROM clock_timestamp() - oldest.at) * 1000000)::bigint, 0)"    \
+    "  FROM outbox.stream s,"                                                                      \
+    "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS at"             \
+    "          FROM outbox.message_seq_seq) AS seq,"                                               \
+    "       LATERAL (SELECT min(m.created_at) AS at FROM ("                                        \
+    "           (SELECT m.created_at FROM outbox.message m"                                        \
+    "             WHERE m.seq > greatest(s.floor_seq, s.last_seq) ORDER BY m.seq LIMIT 1)"         \
+    "           UNION ALL"                                                                         \
+    "           (SELECT late.created_at"                                                           \
+    "              FROM pg_catalog.pg_snapshot_xip(s.prev) AS open (xid),"                         \
+    "                   LATERAL (SELECT m.created_at FROM outbox.message m"                        \
+    "                             WHERE m.xid = open.xid"                                          \
+    "                               AND NOT (s.cur IS NOT NULL AND m.seq <= s.last_seq"            \
+    "                                    AND pg_catalog.pg_visible_in_snapshot(m.xid, s.cur))"     \
+    "                             ORDER BY m.seq LIMIT 1) AS late)"                                \
+    "           UNION ALL"                                                                         \
+    "           (SELECT m.created_at FROM outbox.message m"                                        \
+    "             WHERE m.xid >= pg_catalog.pg_snapshot_xmax(s.prev)"                              \
+    "               AND m.xid <= s.floor_xid AND m.seq <= s.floor_seq"                             \
+    "               AND NOT (s.cur IS NOT NULL AND m.seq <= s.last_seq"                            \
+    "                        AND pg_catalog.pg_visible_in_snapshot(m.xid, s.cur))"                 \
+    "             ORDER BY m.xid, m.seq LIMIT 1)) AS m) AS oldest"                                 \
+    " ORDER BY s.stream"
+
 /* --- reading ----------------------------------------------------------- */
 
 /*

@@ -20,12 +20,32 @@ tally_alive(struct tally *tally)
 }
 
 void
+tally_answered(struct tally *tally)
+{
+    atomic_store_explicit(&tally->answered_us, clock_mono_ms() * US_PER_MS, memory_order_relaxed);
+}
+
+void
+tally_waiting(struct tally *tally, int64_t waiting, bool heard)
+{
+    atomic_store_explicit(&tally->waiting, waiting, memory_order_relaxed);
+    if (heard)
+        atomic_store_explicit(&tally->silent_since_us, 0, memory_order_relaxed);
+    else if (waiting > 0 &&
+             atomic_load_explicit(&tally->silent_since_us, memory_order_relaxed) == 0)
+        atomic_store_explicit(&tally->silent_since_us, clock_mono_ms() * US_PER_MS,
+                              memory_order_relaxed);
+}
+
+void
 tally_state(struct tally *tally, int32_t state, int64_t epoch)
 {
     atomic_store(&tally->epoch, epoch);
     atomic_store(&tally->state, state);
-    if (state != SAGA_RELAY_OWNER)
+    if (state != SAGA_RELAY_OWNER) {
         atomic_store(&tally->open_since_us, 0);
+        tally_waiting(tally, 0, true);
+    }
     tally_alive(tally);
 }
 
@@ -80,6 +100,12 @@ tally_ack(struct tally *tally, int64_t us)
 
 /* --- reading, on any -------------------------------------------------------- */
 
+static int64_t
+us_since(int64_t then_us)
+{
+    return then_us != 0 ? clock_mono_ms() * US_PER_MS - then_us : 0;
+}
+
 static void
 spread_read(const struct spread *spread, int64_t *counts, int64_t *sum)
 {
@@ -92,7 +118,6 @@ void
 tally_read(const struct tally *tally, struct saga_relay_stats *stats)
 {
     struct saga_relay_stats now = { .size = stats->size };
-    int64_t open_since_us = atomic_load(&tally->open_since_us);
 
     now.state = atomic_load(&tally->state);
     now.published = atomic_load(&tally->published);
@@ -106,7 +131,10 @@ tally_read(const struct tally *tally, struct saga_relay_stats *stats)
     now.producers = atomic_load(&tally->producers);
     now.epoch = atomic_load(&tally->epoch);
     now.alive_us = atomic_load(&tally->alive_us);
-    now.open_us = open_since_us != 0 ? clock_mono_ms() * US_PER_MS - open_since_us : 0;
+    now.answered_us = atomic_load(&tally->answered_us);
+    now.waiting = atomic_load(&tally->waiting);
+    now.silent_us = us_since(atomic_load(&tally->silent_since_us));
+    now.open_us = us_since(atomic_load(&tally->open_since_us));
     spread_read(&tally->page_rows, now.pages, &now.page_rows);
     spread_read(&tally->ack_us, now.acks, &now.ack_us);
     memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);

@@ -11,6 +11,7 @@
 #include <saga/relay.h>
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 /* How values are spread: counts for 1, 2, 5, 10, ... 50000, and beyond. */
 struct spread {
@@ -21,7 +22,8 @@ struct tally {
     _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, reconnects,
         refused, producers;
     _Atomic int32_t state; /* SAGA_RELAY_CONNECTING, ... */
-    _Atomic int64_t epoch, alive_us;
+    _Atomic int64_t epoch, alive_us, answered_us;
+    _Atomic int64_t waiting, silent_since_us;
     _Atomic int64_t open_since_us; /* 0: no transaction is open */
     uint64_t open_xid;             /* the oldest one; the relay's thread only */
     struct spread page_rows, ack_us;
@@ -29,6 +31,13 @@ struct tally {
 
 /* The relay has come round: it does not hang. */
 void tally_alive(struct tally *tally);
+
+/* PostgreSQL has answered. */
+void tally_answered(struct tally *tally);
+
+/* `waiting` messages are with librdkafka; `heard`: Kafka has acknowledged some
+ * since the last time, or there were none left. */
+void tally_waiting(struct tally *tally, int64_t waiting, bool heard);
 
 void tally_state(struct tally *tally, int32_t state, int64_t epoch);
 

@@ -124,6 +124,9 @@ struct saga_relay_stats {
     int64_t epoch;          /* of the stream, as its owner; else 0 */
     int64_t alive_us;       /* of CLOCK_MONOTONIC: when it last came round; it does so several
                              * times a second, but waits up to 30 s for each host of PostgreSQL */
+    int64_t answered_us;    /* of the same clock: when PostgreSQL last answered */
+    int64_t waiting;        /* messages handed to librdkafka and not acknowledged */
+    int64_t silent_us;      /* how long Kafka has acknowledged none of them */
     int64_t open_us;        /* how long the oldest open transaction has been seen open; 0: none */
     int64_t pages[SAGA_RELAY_BUCKETS]; /* pages read from the outbox, by their rows */
     int64_t page_rows;                 /* rows of all these together */
