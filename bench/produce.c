@@ -3,7 +3,7 @@
  * librdkafka alone: what bounds the relay. The same messages with the relay's
  * properties, from memory, without a copy, as fast as it takes them.
  *
- *     produce BROKERS TOPIC N PAYLOAD_BYTES
+ *     produce BROKERS TOPIC N PAYLOAD_BYTES [PROPERTY=VALUE...]
  */
 #include "bench/bench.h"
 
@@ -84,11 +84,19 @@ main(int argc, char **argv)
     rd_kafka_topic_t *topic;
     long n;
 
-    if (argc != 5)
-        die("usage: produce BROKERS TOPIC N PAYLOAD_BYTES");
+    if (argc < 5)
+        die("usage: produce BROKERS TOPIC N PAYLOAD_BYTES [PROPERTY=VALUE...]");
     n = atol(argv[3]);
     make(&made, (size_t)atol(argv[4]));
     conf = producer_conf(argv[1]);
+    for (int i = 5; i < argc; i++) {
+        char *value = strchr(argv[i], '=');
+
+        if (value == NULL)
+            die("%s: not PROPERTY=VALUE", argv[i]);
+        *value = '\0';
+        set(conf, argv[i], value + 1);
+    }
     rd_kafka_conf_set_dr_msg_cb(conf, delivered);
     producer = client(RD_KAFKA_PRODUCER, conf);
     topic = rd_kafka_topic_new(producer, argv[2], NULL);
