@@ -82,14 +82,15 @@ wait_socket(PGconn *conn, short events, int64_t deadline_ms)
 static void
 log_notice(void *user, const PGresult *result)
 {
-    const struct pg *pg = user;
+    struct pg *pg = user;
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
 
-    log_event(pg->log,
-              severity != NULL && strcmp(severity, "WARNING") == 0 ? SAGA_LOG_WARNING
-                                                                   : SAGA_LOG_DEBUG,
-              "notice from PostgreSQL", LOG_TEXT("notice", message));
+    bool warning = severity != NULL && strcmp(severity, "WARNING") == 0;
+
+    pg->warnings += warning;
+    log_event(pg->log, warning ? SAGA_LOG_WARNING : SAGA_LOG_DEBUG, "notice from PostgreSQL",
+              LOG_TEXT("notice", message));
 }
 
 int

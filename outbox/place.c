@@ -57,6 +57,24 @@ place_read(struct place *here, struct pg *pg, struct saga_error *err)
     return rc;
 }
 
+int
+place_same(struct pg *a, struct pg *b, struct saga_error *err)
+{
+    struct place of_a, of_b;
+    int rc = place_read(&of_a, a, err);
+
+    if (rc == 0)
+        rc = place_read(&of_b, b, err);
+    if (rc != 0 ||
+        (of_a.system_identifier == of_b.system_identifier && of_a.timeline == of_b.timeline))
+        return rc;
+    error_set(err, SAGA_EDB,
+              "two connections ended at two servers, on the timelines %" PRId64 " and %" PRId64
+              "; one of them is no longer the primary",
+              of_a.timeline, of_b.timeline);
+    return error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL);
+}
+
 static void
 add_xid(struct place *here, uint64_t xid)
 {

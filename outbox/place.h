@@ -22,6 +22,11 @@ struct place {
 /* Where we are. SAGA_EDB, retriable, if this is a standby. */
 int place_read(struct place *here, struct pg *pg, struct saga_error *err);
 
+/* Whether both are connected to one server. While an old primary is still up
+ * beside its promoted standby, or comes back, connections that name both hosts
+ * may end at different ones. SAGA_EDB, retriable, if they are not. */
+int place_same(struct pg *a, struct pg *b, struct saga_error *err);
+
 /* Takes in what the cursor has seen. */
 void place_add_cursor(struct place *here, const struct cursor *cursor);
 

@@ -7,6 +7,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "outbox/standby.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -313,6 +314,26 @@ nothing_new(struct publisher *p, int64_t took_ms, struct saga_error *err)
     return wrote(p, cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
 }
 
+/* Nothing may be published that a crash could still erase. If the log is not on
+ * disk up to the commits that we have seen, our own commit takes it there:
+ * waiting for somebody else's could take for ever. With the standbys' gate it
+ * always waits, and for them too. */
+static int
+begin_pair(struct publisher *p, struct saga_error *err)
+{
+    bool durable = p->look.at_risk || p->standby_gate;
+    int32_t warnings = p->writer.warnings;
+    int rc =
+        wrote(p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, durable, err));
+
+    if (rc == 0 && p->standby_gate)
+        rc = standby_waited(&p->writer, warnings, err);
+    atomic_fetch_add(&p->tally->pairs, 1);
+    atomic_fetch_add(&p->tally->forced_flushes, durable ? 1 : 0);
+    p->settled_seq = 0;
+    return rc;
+}
+
 /* Looks once and opens a pair if there are rows in it. */
 static int
 look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
@@ -343,15 +364,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
         return nothing_new(p, clock_mono_ms() - before, err);
     }
     page_add(p, page);
-
-    /* Nothing may be published that a crash could still erase. If the log is not
-     * on disk up to the commits that we have seen, our own commit takes it there:
-     * waiting for somebody else's could take for ever. */
-    rc = wrote(p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq,
-                               p->look.at_risk, err));
-    atomic_fetch_add(&p->tally->pairs, 1);
-    atomic_fetch_add(&p->tally->forced_flushes, p->look.at_risk ? 1 : 0);
-    p->settled_seq = 0;
+    rc = begin_pair(p, err);
     *opened = rc == 0;
     return rc;
 }

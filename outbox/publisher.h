@@ -19,6 +19,7 @@ struct publisher {
     struct pg reader, writer;
     struct sink_options sink_options;
     int32_t idle_ms, drain_ms;
+    bool standby_gate;
     const atomic_bool *stop;
     struct tally *tally;
 

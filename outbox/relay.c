@@ -12,7 +12,9 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "outbox/lease.h"
+#include "outbox/place.h"
 #include "outbox/publisher.h"
+#include "outbox/standby.h"
 
 #include <saga/relay.h>
 
@@ -146,6 +148,7 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->stop = &relay->stop;
     p->tally = &relay->tally;
     p->end = &p->first;
+    p->standby_gate = options->standby_gate != 0;
     p->cursor.stream = options->stream;
     p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);
     p->source.pg = &p->reader;
@@ -235,7 +238,7 @@ connect_both(struct publisher *p, struct saga_error *err)
 
     if (rc == 0)
         rc = pg_connect(&p->reader, err);
-    return rc;
+    return rc != 0 ? rc : place_same(&p->reader, &p->writer, err);
 }
 
 /*
@@ -279,10 +282,19 @@ static int
 session(struct saga_relay *relay, bool once, struct saga_error *err)
 {
     struct publisher *p = &relay->publisher;
+    int32_t warnings = p->writer.warnings;
     bool taken;
     int rc = take_stream(relay, once, &taken, err);
 
     if (rc != 0 || !taken)
+        return rc;
+    /* A pair that is open already goes on without another begin: taking the
+     * stream was the commit that waits. */
+    if (p->standby_gate)
+        rc = standby_waited(&p->writer, warnings, err);
+    if (rc == 0 && p->standby_gate)
+        rc = standby_look(&p->writer, err);
+    if (rc != 0)
         return rc;
     tally_state(&relay->tally, SAGA_RELAY_OWNER, p->cursor.epoch);
     tally_answered(&relay->tally);

@@ -62,13 +62,19 @@
 #define SQL_LEASE_LOOK SQL_LEASE_COLUMNS
 #define SQL_LEASE_LOCK SQL_LEASE_COLUMNS " FOR UPDATE"
 
+/* A commit whose wait for synchronous standbys is cancelled succeeds with a
+ * warning, which the login's settings must not hide. */
+#define SQL_SHOW_WARNINGS                                                                          \
+    "pg_catalog.set_config('client_min_messages', 'warning', true) IS NOT NULL"
+#define SQL_STANDBY_NAMES "SELECT pg_catalog.current_setting('synchronous_standby_names')"
+
 /* The transaction's own xid is later than any that is in use, and the sequence
  * stands above every floor. */
 #define SQL_LEASE_TAKE                                                                             \
     "UPDATE outbox.stream"                                                                         \
     "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
     "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
-    " WHERE stream = $1"                                                                           \
+    " WHERE stream = $1 AND " SQL_SHOW_WARNINGS                                                    \
     " RETURNING epoch, pg_catalog.pg_current_xact_id()," SQL_SEQUENCE_STANDS
 
 /* --- moving the cursor ------------------------------------------------- */
@@ -91,7 +97,7 @@
 #define SQL_CURSOR_BEGIN                                                                           \
     SQL_CURSOR_UPDATE ", cur = $9::pg_catalog.pg_snapshot, last_seq = 0, cur_floor_seq = $10,"     \
                       " cur_floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE          \
-                      " RETURNING cur_floor_xid"
+                      " AND " SQL_SHOW_WARNINGS " RETURNING cur_floor_xid"
 #define SQL_CURSOR_ADVANCE SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE
 #define SQL_CURSOR_FINISH                                                                          \
     SQL_CURSOR_UPDATE ", prev = cur, floor_seq = cur_floor_seq, floor_xid = cur_floor_xid,"        \

@@ -33,7 +33,9 @@ struct saga_relay_options {
     int32_t page_bytes;            /* 8388608; about three pages are kept in memory */
     int32_t idle_ms;               /* 50; longest pause between two looks at the outbox */
     int32_t drain_ms;              /* 10000; how long stopping waits for the brokers */
-    int32_t reserved;
+    int32_t standby_gate;          /* 1: publish nothing that a failover to a synchronous standby
+                                    * could lose: wait until synchronous_standby_names have it on
+                                    * disk ([relay] standby_gate in the daemon's settings) */
     struct saga_log log;
     const struct saga_pair *formats; /* of topics: name or "*", "plain" or "cloudevents" (1.0,
                                       * binary mode); default: all plain. docs/protocol.md */

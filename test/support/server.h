@@ -18,7 +18,8 @@ struct server {
     pid_t pid;
 };
 
-/* GIVEN_SERVER("pg", "wal_writer_delay=10s", "autovacuum=off") */
+/* GIVEN_SERVER("pg", "wal_writer_delay=10s", "autovacuum=off"). A PostgreSQL that is stopped may be
+ * given a streaming standby: GIVEN_SERVER("pg", text_of("standby_of=%s", primary->dir)). */
 #define GIVEN_SERVER(...) given_server((const char *const[]){ __VA_ARGS__, NULL })
 struct server *given_server(const char *const *kind_and_settings);
 
