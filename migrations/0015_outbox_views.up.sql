@@ -11,7 +11,7 @@ DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
 CREATE VIEW outbox.local_messages AS
     SELECT m.message_id AS id, m.topic, m.key, m.payload, 'pending' AS status, m.created_at
       FROM outbox.stream s, outbox.message m
-     WHERE s.stream = 0
+     WHERE outbox.stream_of(m.key, m.message_id, s.streams) = s.stream
        AND m.xid >= pg_snapshot_xmin(s.prev) AND m.xid <= '18446744073709551615'::xid8
        AND NOT (pg_visible_in_snapshot(m.xid, s.prev)
                 OR (s.cur IS NOT NULL AND m.seq <= s.last_seq
@@ -19,7 +19,7 @@ CREATE VIEW outbox.local_messages AS
     UNION ALL
     SELECT m.message_id, m.topic, m.key, m.payload, 'published', m.created_at
       FROM outbox.stream s, outbox.message m
-     WHERE s.stream = 0
+     WHERE outbox.stream_of(m.key, m.message_id, s.streams) = s.stream
        AND (pg_visible_in_snapshot(m.xid, s.prev)
             OR (s.cur IS NOT NULL AND m.seq <= s.last_seq
                 AND pg_visible_in_snapshot(m.xid, s.cur)));

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { FENCE_ARGS = 8, ARGS_MAX = FENCE_ARGS + 2 };
+enum { RETURNED_WANTED, RETURNED_FLOOR_XID, RETURNED_CUR_FLOOR_XID };
 
 void
 cursor_clear(struct cursor *cursor)
@@ -63,9 +64,12 @@ write_row(struct cursor *cursor, struct pg *pg, const char *sql, bool durable,
      * What we sent is a duplicate now, which consumers tolerate; writing our
      * older cursor over the new owner's would lose messages, so stop. */
     if (rows->affected == 0)
-        return error_set(err, SAGA_EFENCED, "stream %d has a new owner; this relay stops",
+        return error_set(err, SAGA_EFENCED,
+                         "stream %d has a new owner, or the number of streams was changed; this "
+                         "relay stops",
                          cursor->stream);
     cursor->renewed_ms = before;
+    cursor->wanted = pg_bool(rows, 0, RETURNED_WANTED);
     return 0;
 }
 
@@ -96,7 +100,7 @@ cursor_begin(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq,
         rc = replace(&cursor->cur, cur, err);
     if (rc == 0) {
         cursor->cur_floor_seq = seq;
-        cursor->cur_floor_xid = (uint64_t)pg_int(&rows, 0, 0);
+        cursor->cur_floor_xid = (uint64_t)pg_int(&rows, 0, RETURNED_CUR_FLOOR_XID);
         cursor->last_seq = 0;
     }
     pg_rows_clear(&rows);
@@ -152,7 +156,7 @@ cursor_skip(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq,
         rc = replace(&cursor->prev, cur, err);
     if (rc == 0) {
         cursor->floor_seq = seq;
-        cursor->floor_xid = (uint64_t)pg_int(&rows, 0, 0);
+        cursor->floor_xid = (uint64_t)pg_int(&rows, 0, RETURNED_FLOOR_XID);
     }
     pg_rows_clear(&rows);
     return rc;

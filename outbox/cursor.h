@@ -17,6 +17,9 @@ struct cursor {
     struct saga_uuid owner;
     int64_t epoch;
     int64_t lease_ms;
+    int32_t streams;      /* how many there were when it was taken */
+    const char *instance; /* that this owner is part of; NULL: shares with nobody */
+    bool wanted;          /* another instance has asked for the stream */
 
     char *prev; /* everything that it shows is published */
     char *cur;  /* NULL, or: what it shows and prev does not is being published */
@@ -52,7 +55,7 @@ int cursor_skip(struct cursor *cursor, struct pg *pg, const char *cur, int64_t s
 
 int cursor_renew(struct cursor *cursor, struct pg *pg, struct saga_error *err);
 
-/* Gives the stream free for others. */
+/* Gives the stream free: for the instance that asked for it, or else for all. */
 int cursor_release(struct cursor *cursor, struct pg *pg, struct saga_error *err);
 
 /* Whether a third of the lease is over, so that it should be renewed. */

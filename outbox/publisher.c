@@ -21,10 +21,11 @@ enum {
     LONGEST_RETRY_MS = 10000
 };
 
+/* Whether to come to an end; the next owner may also be another one who asked. */
 static bool
 stopped(const struct publisher *p)
 {
-    return atomic_load(p->stop);
+    return atomic_load(p->stop) || p->cursor.wanted;
 }
 
 /* --- pages ------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "outbox/instance.h"
 #include "outbox/lease.h"
 #include "outbox/place.h"
 #include "outbox/publisher.h"
@@ -30,7 +31,8 @@ enum {
     IDLE_MS = 50,
     DRAIN_MS = 10000,
     STATEMENT_MS = 30000,
-    STANDBY_MS = 200, /* between two looks at somebody else's lease */
+    LOOKS = 5, /* at somebody else's lease while it would last */
+    TOLERANCE_MS = 200,
     FIRST_RETRY_MS = 50,
     LONGEST_RETRY_MS = 5000,
     COMPLAIN_MS = 60000
@@ -40,7 +42,7 @@ struct saga_relay {
     struct publisher publisher;
     struct saga_log log;
     struct saga_pair *properties, *formats;
-    char *brokers, *source;
+    char *brokers, *source, *instance;
     atomic_bool stop;
     struct tally tally;
     int64_t complained_ms;    /* about Kafka */
@@ -91,9 +93,11 @@ check_options(const struct saga_relay_options *options, struct saga_error *err)
 
     if (options->brokers == NULL || *options->brokers == '\0')
         return error_set(err, SAGA_EINVAL, "no brokers; give host:port, ...");
-    if (options->stream != 0)
-        return error_set(err, SAGA_EINVAL, "stream %d: this version has only stream 0",
-                         options->stream);
+    if (options->stream < 0 || options->stream >= SAGA_RELAY_STREAMS_MAX)
+        return error_set(err, SAGA_EINVAL, "stream is %d; it must be from 0 to %d", options->stream,
+                         SAGA_RELAY_STREAMS_MAX - 1);
+    if (options->instance != NULL && strlen(options->instance) > INSTANCE_BYTES)
+        return error_set(err, SAGA_EINVAL, "instance is longer than %d bytes", INSTANCE_BYTES);
     if (options->lease_ms != 0 &&
         (options->lease_ms < LEASE_SHORTEST_MS || options->lease_ms > LEASE_LONGEST_MS))
         return error_set(err, SAGA_EINVAL, "lease_ms is %d; it must be from %d to %d",
@@ -131,11 +135,12 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
 
     relay->log = options->log;
     relay->brokers = strdup(options->brokers);
+    relay->instance = strdup(options->instance != NULL ? options->instance : instance_name());
     relay->properties = copy_pairs(options->kafka);
     relay->formats = copy_pairs(options->formats);
     relay->source = options->source != NULL ? strdup(options->source) : NULL;
-    if (relay->brokers == NULL || relay->properties == NULL || relay->formats == NULL ||
-        (options->source != NULL && relay->source == NULL))
+    if (relay->brokers == NULL || relay->instance == NULL || relay->properties == NULL ||
+        relay->formats == NULL || (options->source != NULL && relay->source == NULL))
         return error_set(err, SAGA_ENOMEM, "out of memory");
     p->sink_options = (struct sink_options){ .brokers = relay->brokers,
                                              .properties = relay->properties,
@@ -207,6 +212,7 @@ saga_relay_free(struct saga_relay *relay)
     free_pairs(relay->formats);
     free(relay->brokers);
     free(relay->source);
+    free(relay->instance);
     free(relay);
 }
 
@@ -231,16 +237,6 @@ nap(struct saga_relay *relay, int64_t ms)
     }
 }
 
-static int
-connect_both(struct publisher *p, struct saga_error *err)
-{
-    int rc = pg_connect(&p->writer, err);
-
-    if (rc == 0)
-        rc = pg_connect(&p->reader, err);
-    return rc != 0 ? rc : place_same(&p->reader, &p->writer, err);
-}
-
 /*
  * Takes the stream, waiting while somebody else has it. With `once`, waits only
  * for a lease to end: one that is renewed meanwhile has an owner who is alive.
@@ -249,6 +245,7 @@ static int
 take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error *err)
 {
     struct publisher *p = &relay->publisher;
+    int64_t look_ms = p->cursor.lease_ms / LOOKS;
     int64_t first_end_ms = 0;
     struct lease lease;
     int rc;
@@ -258,28 +255,32 @@ take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error 
 
         tally_state(&relay->tally, SAGA_RELAY_STANDBY, 0);
         tally_answered(&relay->tally);
+        atomic_store(&relay->tally.streams, lease.streams);
         if (first_end_ms == 0) {
             first_end_ms = end_ms;
             log_event(&relay->log, SAGA_LOG_INFO, "another relay owns the stream; waiting",
                       LOG_INT("stream", p->cursor.stream), LOG_INT("epoch", lease.epoch),
                       LOG_INT("lease_left_ms", lease.left_ms));
         }
-        if (once && end_ms > first_end_ms + STANDBY_MS)
+        if (once && end_ms > first_end_ms + TOLERANCE_MS)
             return error_set(err, SAGA_ESTATE,
                              "another relay owns stream %d and is alive; it publishes what there "
                              "is",
                              p->cursor.stream);
         if (atomic_load(&relay->stop))
             return 0;
-        nap(relay, lease.left_ms < STANDBY_MS ? lease.left_ms + 1 : STANDBY_MS);
+        nap(relay, lease.left_ms < look_ms ? lease.left_ms + 1 : look_ms);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        atomic_store(&relay->tally.streams, lease.streams);
         atomic_fetch_add(&relay->tally.acquired, 1);
+    }
     return rc;
 }
 
+/* Owns the stream once, until stop or until another instance has asked for it. */
 static int
-session(struct saga_relay *relay, bool once, struct saga_error *err)
+turn(struct saga_relay *relay, bool once, struct saga_error *err)
 {
     struct publisher *p = &relay->publisher;
     int32_t warnings = p->writer.warnings;
@@ -298,9 +299,30 @@ session(struct saga_relay *relay, bool once, struct saga_error *err)
         return rc;
     tally_state(&relay->tally, SAGA_RELAY_OWNER, p->cursor.epoch);
     tally_answered(&relay->tally);
-    rc = publisher_run(p, once, err);
+    rc = pg_connect(&p->reader, err);
+    if (rc == 0)
+        rc = place_same(&p->reader, &p->writer, err);
+    if (rc == 0)
+        rc = publisher_run(p, once, err);
     if (rc == 0)
         rc = cursor_release(&p->cursor, &p->writer, err);
+    if (rc == 0 && p->cursor.wanted)
+        log_event(&relay->log, SAGA_LOG_INFO, "gave the stream to a relay that has fewer",
+                  LOG_INT("stream", p->cursor.stream), LOG_INT("epoch", p->cursor.epoch));
+    return rc;
+}
+
+/* Who waits needs one connection; the other one, and a producer, are the owner's. */
+static int
+session(struct saga_relay *relay, bool once, struct saga_error *err)
+{
+    struct publisher *p = &relay->publisher;
+    int rc;
+
+    while ((rc = turn(relay, once, err)) == 0 && !once && !atomic_load(&relay->stop)) {
+        publisher_forget(p);
+        pg_disconnect(&p->reader);
+    }
     return rc;
 }
 
@@ -341,7 +363,7 @@ run(struct saga_relay *relay, bool once, struct saga_error *error)
         int rc;
 
         tally_state(&relay->tally, SAGA_RELAY_CONNECTING, 0);
-        rc = connect_both(p, error);
+        rc = pg_connect(&p->writer, error);
 
         if (rc != 0 && once)
             return rc;
@@ -371,6 +393,8 @@ saga_relay_run(struct saga_relay *relay, int mode, struct saga_error *err)
     error_clear(err);
     if (relay == NULL || (mode != SAGA_RELAY_UNTIL_STOP && mode != SAGA_RELAY_ONCE))
         return error_set(err, SAGA_EINVAL, "no relay, or an unknown mode");
+    /* Who only empties the outbox is asked for nothing. */
+    relay->publisher.cursor.instance = mode == SAGA_RELAY_ONCE ? NULL : relay->instance;
     rc = run(relay, mode == SAGA_RELAY_ONCE, &error);
     publisher_forget(&relay->publisher);
     pg_disconnect(&relay->publisher.reader);

@@ -99,7 +99,7 @@ page_free(struct page *page)
  * settings, and behind them the parts. */
 struct source_request {
     struct pg_statement statements[1 + PAGE_PARTS];
-    struct pg_arg args[PAGE_PARTS][8];
+    struct pg_arg args[PAGE_PARTS][9];
     size_t n; /* parts */
     struct page *page;
 };
@@ -166,25 +166,46 @@ source_open(struct source *source, const struct cursor *from, const char *cur, i
         return error_set(err, SAGA_ENOMEM, "out of memory");
     snprintf(source->floor_xid, sizeof source->floor_xid, "%" PRIu64, from->floor_xid);
     source->floor_seq = from->floor_seq;
+    source->stream = from->stream;
+    source->streams = from->streams;
     source->last_seq = last_seq;
     source->below = last_seq < from->floor_seq;
     source->more = true;
     return find_late(source, err);
 }
 
+/* A statement of a page; `of_stream` is the same for one stream of several, with
+ * the stream and their number as last parameters. */
+struct part {
+    const char *whole, *of_stream;
+};
+static const struct part part_late = { SQL_PAGE_LATE(SQL_OF_ALL_STREAMS),
+                                       SQL_PAGE_LATE(SQL_OF_STREAM("$6", "$7")) };
+static const struct part part_edge = { SQL_PAGE_EDGE(SQL_OF_ALL_STREAMS),
+                                       SQL_PAGE_EDGE(SQL_OF_STREAM("$8", "$9")) };
+static const struct part part_new = { SQL_PAGE_NEW(SQL_OF_ALL_STREAMS),
+                                      SQL_PAGE_NEW(SQL_OF_STREAM("$6", "$7")) };
+
 static void
-add_statement(struct source *source, struct source_request *request, const char *sql,
+add_statement(struct source *source, struct source_request *request, const struct part *part,
               const struct pg_arg *args, int n_args)
 {
     struct pg_arg *all = request->args[request->n];
+    int n = 0;
 
-    all[0] = PG_INT4(source->page_rows);
-    all[1] = PG_INT8(source->page_bytes);
+    all[n++] = PG_INT4(source->page_rows);
+    all[n++] = PG_INT8(source->page_bytes);
     for (int i = 0; i < n_args; i++)
-        all[2 + i] = args[i];
-    request->statements[1 + request->n] = (struct pg_statement){
-        .sql = sql, .args = all, .n_args = 2 + n_args, .rows = &request->page->parts[request->n]
-    };
+        all[n++] = args[i];
+    if (source->streams > 1) {
+        all[n++] = PG_INT4(source->stream);
+        all[n++] = PG_INT4(source->streams);
+    }
+    request->statements[1 + request->n] =
+        (struct pg_statement){ .sql = source->streams > 1 ? part->of_stream : part->whole,
+                               .args = all,
+                               .n_args = n,
+                               .rows = &request->page->parts[request->n] };
     request->n++;
 }
 
@@ -194,16 +215,16 @@ add_statements(struct source *source, struct source_request *request)
     int64_t above = source->last_seq > source->floor_seq ? source->last_seq : source->floor_seq;
 
     if (source->below && source->late.n > 0)
-        add_statement(source, request, SQL_PAGE_LATE,
+        add_statement(source, request, &part_late,
                       PG_ARGS(PG_ARRAY(&source->late), PG_INT8(source->last_seq),
                               PG_INT8(source->floor_seq)));
     if (source->below)
-        add_statement(source, request, SQL_PAGE_EDGE,
+        add_statement(source, request, &part_edge,
                       PG_ARGS(PG_TEXT(source->prev_xmax), PG_TEXT(source->floor_xid),
                               PG_INT8(source->last_seq), PG_INT8(source->floor_seq),
                               PG_TEXT(source->cur)));
     if (!source->below_only)
-        add_statement(source, request, SQL_PAGE_NEW,
+        add_statement(source, request, &part_new,
                       PG_ARGS(PG_INT8(above), PG_TEXT(source->prev), PG_TEXT(source->cur)));
 }
 

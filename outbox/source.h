@@ -56,6 +56,7 @@ void page_free(struct page *page);
 struct source {
     struct pg *pg;
     int32_t page_rows, page_bytes;
+    int32_t stream, streams; /* which of how many */
     char *prev, *cur;
     char prev_xmax[24], floor_xid[24];
     int64_t floor_seq;

@@ -48,19 +48,35 @@
     "               pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::integer END,"           \
     "       (SELECT xid FROM outbox.message ORDER BY xid DESC LIMIT 1)"
 
-/* Who owns the stream, until when by the database's clock, and how far it is
- * published. Nobody holds a lock while he owns it: behind a pooler no session
- * is his, and what a session held would be somebody else's. */
-#define SQL_LEASE_COLUMNS                                                                          \
-    "SELECT owner, epoch, lease_until > pg_catalog.clock_timestamp(),"                             \
-    "       (1000 * extract(epoch FROM CASE WHEN lease_until > '-infinity'"                        \
-    "           THEN lease_until - pg_catalog.clock_timestamp() END))::bigint,"                    \
-    "       system_identifier, timeline,"                                                          \
-    "       prev::text, floor_seq, floor_xid, cur::text, cur_floor_seq, cur_floor_xid, last_seq"   \
-    "  FROM outbox.stream WHERE stream = $1"
+/*
+ * Who owns the stream, until when by the database's clock, how far it is
+ * published, and how the streams are shared: how many its owner's instance and
+ * $2, ours, have and are promised, and which is the last that nobody has asked
+ * the owner's for. Nobody holds a lock while he owns it: behind a pooler no
+ * session is his, and what a session held would be somebody else's.
+ */
+#define SQL_LEASE_LOOK                                                                             \
+    "SELECT s.owner, s.epoch, s.lease_until > pg_catalog.clock_timestamp(),"                       \
+    "       (1000 * extract(epoch FROM CASE WHEN s.lease_until > '-infinity'"                      \
+    "           THEN s.lease_until - pg_catalog.clock_timestamp() END))::bigint,"                  \
+    "       s.streams, s.instance, s.wanted IS DISTINCT FROM $2 AND s.wanted IS NOT NULL,"         \
+    "       share.theirs, share.ours, share.last, s.system_identifier, s.timeline,"                \
+    "       s.prev::text, s.floor_seq, s.floor_xid, s.cur::text, s.cur_floor_seq,"                 \
+    "       s.cur_floor_xid, s.last_seq"                                                           \
+    "  FROM outbox.stream s,"                                                                      \
+    "       LATERAL (SELECT count(*) FILTER (WHERE o.instance = s.instance AND o.wanted IS NULL)," \
+    "                       max(o.stream) FILTER (WHERE o.instance = s.instance"                   \
+    "                                               AND o.wanted IS NULL),"                        \
+    "                       count(*) FILTER (WHERE coalesce(o.wanted, o.instance) = $2)"           \
+    "                  FROM outbox.stream o"                                                       \
+    "                 WHERE o.lease_until > pg_catalog.clock_timestamp())"                         \
+    "           AS share (theirs, last, ours)"                                                     \
+    " WHERE s.stream = $1"
+#define SQL_LEASE_LOCK SQL_LEASE_LOOK " FOR UPDATE OF s"
 
-#define SQL_LEASE_LOOK SQL_LEASE_COLUMNS
-#define SQL_LEASE_LOCK SQL_LEASE_COLUMNS " FOR UPDATE"
+/* The locked row must not wait for a relay that is stopped in between. */
+#define SQL_LEASE_HURRY                                                                            \
+    "SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', $1, true)"
 
 /* A commit whose wait for synchronous standbys is cancelled succeeds with a
  * warning, which the login's settings must not hide. */
@@ -73,9 +89,15 @@
 #define SQL_LEASE_TAKE                                                                             \
     "UPDATE outbox.stream"                                                                         \
     "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
+    "       instance = $6, wanted = NULL,"                                                         \
     "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
     " WHERE stream = $1 AND " SQL_SHOW_WARNINGS                                                    \
     " RETURNING epoch, pg_catalog.pg_current_xact_id()," SQL_SEQUENCE_STANDS
+
+/* Asks the owner for the stream; he sees it when he next writes his cursor. */
+#define SQL_LEASE_ASK                                                                              \
+    "UPDATE outbox.stream SET wanted = $3 WHERE stream = $1 AND epoch = $2 AND wanted IS NULL"     \
+    "   AND pg_catalog.set_config('synchronous_commit', 'off', true) IS NOT NULL"
 
 /* --- moving the cursor ------------------------------------------------- */
 
@@ -91,27 +113,34 @@
     " WHERE stream = $1 AND owner = $2 AND epoch = $3 AND prev::text = $4"                         \
     "   AND cur::text IS NOT DISTINCT FROM $5 AND last_seq = $6"                                   \
     "   AND pg_catalog.set_config('synchronous_commit', $8, true) IS NOT NULL"
+#define SQL_CURSOR_RETURNING " RETURNING wanted IS NOT NULL, floor_xid, cur_floor_xid"
 
 /* The floor: the sequence was read before, and now this transaction gets its
  * xid. Whoever has a later xid draws a later seq. */
 #define SQL_CURSOR_BEGIN                                                                           \
-    SQL_CURSOR_UPDATE ", cur = $9::pg_catalog.pg_snapshot, last_seq = 0, cur_floor_seq = $10,"     \
-                      " cur_floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE          \
-                      " AND " SQL_SHOW_WARNINGS " RETURNING cur_floor_xid"
-#define SQL_CURSOR_ADVANCE SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE
+    SQL_CURSOR_UPDATE                                                                              \
+    ", cur = $9::pg_catalog.pg_snapshot, last_seq = 0, cur_floor_seq = $10,"                       \
+    " cur_floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE                            \
+    " AND " SQL_SHOW_WARNINGS SQL_CURSOR_RETURNING
+#define SQL_CURSOR_ADVANCE SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE SQL_CURSOR_RETURNING
 #define SQL_CURSOR_FINISH                                                                          \
     SQL_CURSOR_UPDATE ", prev = cur, floor_seq = cur_floor_seq, floor_xid = cur_floor_xid,"        \
                       " cur = NULL, cur_floor_seq = NULL, cur_floor_xid = NULL,"                   \
-                      " last_seq = 0" SQL_CURSOR_FENCE
+                      " last_seq = 0" SQL_CURSOR_FENCE SQL_CURSOR_RETURNING
 #define SQL_CURSOR_SKIP                                                                            \
-    SQL_CURSOR_UPDATE ", prev = $9::pg_catalog.pg_snapshot, floor_seq = $10,"                      \
-                      " floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE              \
-                      " RETURNING floor_xid"
-#define SQL_CURSOR_RENEW SQL_CURSOR_UPDATE SQL_CURSOR_FENCE
+    SQL_CURSOR_UPDATE                                                                              \
+    ", prev = $9::pg_catalog.pg_snapshot, floor_seq = $10,"                                        \
+    " floor_xid = pg_catalog.pg_current_xact_id()" SQL_CURSOR_FENCE SQL_CURSOR_RETURNING
+#define SQL_CURSOR_RENEW SQL_CURSOR_UPDATE SQL_CURSOR_FENCE SQL_CURSOR_RETURNING
+
+/* Where another instance has asked for the stream, it is kept for that for half
+ * a lease; it looks more often. */
 #define SQL_CURSOR_RELEASE                                                                         \
     "UPDATE outbox.stream"                                                                         \
-    "   SET owner = NULL, lease_until = '-infinity'" SQL_CURSOR_FENCE                              \
-    "   AND $7::bigint IS NOT NULL"
+    "   SET owner = NULL, instance = NULL,"                                                        \
+    "       lease_until = CASE WHEN wanted IS NULL THEN '-infinity'"                               \
+    "           ELSE pg_catalog.clock_timestamp() + $7 / 2 * interval '1 millisecond' "            \
+    "END" SQL_CURSOR_FENCE SQL_CURSOR_RETURNING
 
 /* --- what operators are told --------------------------------------------- */
 
@@ -183,16 +212,24 @@
     "     + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"
 
 /*
+ * What is added to a page's statement where there are several streams: only the
+ * rows of this one, out of so many. With one stream nothing is added.
+ */
+#define SQL_OF_ALL_STREAMS ""
+#define SQL_OF_STREAM(stream, streams)                                                             \
+    " AND outbox.stream_of(m.key, m.message_id, " streams ") = " stream
+
+/*
  * Rows of transactions that prev saw running and that have ended since. The
  * index on (xid, seq) gives those of each in order, and the comparison of whole
  * rows leaves the planner no other: after one large transaction it would
  * believe that every xid has so many rows, and walk along seq.
  */
-#define SQL_PAGE_LATE                                                                              \
+#define SQL_PAGE_LATE(of_stream)                                                                   \
     SQL_PAGE("SELECT late.* FROM pg_catalog.unnest($3::text[]) AS ended (xid),"                    \
              " LATERAL (SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                         \
              "           WHERE (m.xid, m.seq) > (ended.xid::xid8, $4)"                             \
-             "             AND (m.xid, m.seq) <= (ended.xid::xid8, $5)"                            \
+             "             AND (m.xid, m.seq) <= (ended.xid::xid8, $5)" of_stream                  \
              "           ORDER BY m.xid, m.seq LIMIT $1) AS late"                                  \
              " ORDER BY late.seq LIMIT $1")
 
@@ -201,23 +238,23 @@
  * A statement of its own, and seq hidden in an expression: the way in is the
  * index on xid, never a walk along seq from the beginning of the table.
  */
-#define SQL_PAGE_EDGE                                                                              \
+#define SQL_PAGE_EDGE(of_stream)                                                                   \
     SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
              " WHERE m.xid >= $3::text::xid8 AND m.xid <= $4::text::xid8"                          \
              "   AND m.seq + 0 > $5 AND m.seq + 0 <= $6"                                           \
              "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
-             "           (SELECT $7::pg_catalog.pg_snapshot))"                                     \
+             "           (SELECT $7::pg_catalog.pg_snapshot))" of_stream                           \
              " ORDER BY m.seq LIMIT $1")
 
 /* Rows above the floor. The snapshots are in subqueries so that they are read
  * from their texts once, whatever the plan. */
-#define SQL_PAGE_NEW                                                                               \
+#define SQL_PAGE_NEW(of_stream)                                                                    \
     SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
              " WHERE m.seq > $3"                                                                   \
              "   AND NOT pg_catalog.pg_visible_in_snapshot(m.xid,"                                 \
              "               (SELECT $4::pg_catalog.pg_snapshot))"                                 \
              "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
-             "           (SELECT $5::pg_catalog.pg_snapshot))"                                     \
+             "           (SELECT $5::pg_catalog.pg_snapshot))" of_stream                           \
              " ORDER BY m.seq LIMIT $1")
 
 #endif

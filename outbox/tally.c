@@ -130,6 +130,7 @@ tally_read(const struct tally *tally, struct saga_relay_stats *stats)
     now.refused = atomic_load(&tally->refused);
     now.producers = atomic_load(&tally->producers);
     now.epoch = atomic_load(&tally->epoch);
+    now.streams = atomic_load(&tally->streams);
     now.alive_us = atomic_load(&tally->alive_us);
     now.answered_us = atomic_load(&tally->answered_us);
     now.waiting = atomic_load(&tally->waiting);

@@ -22,6 +22,7 @@ struct tally {
     _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, reconnects,
         refused, producers;
     _Atomic int32_t state; /* SAGA_RELAY_CONNECTING, ... */
+    _Atomic int32_t streams;
     _Atomic int64_t epoch, alive_us, answered_us;
     _Atomic int64_t waiting, silent_since_us;
     _Atomic int64_t open_since_us; /* 0: no transaction is open */

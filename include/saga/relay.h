@@ -21,10 +21,13 @@ extern "C" {
 
 struct saga_relay;
 
+/* An outbox has at most so many streams (sagactl outbox streams). */
+enum { SAGA_RELAY_STREAMS_MAX = 64 };
+
 /* Zero in any member but `size` means the default. Everything is copied. */
 struct saga_relay_options {
     uint32_t size;
-    int32_t stream;                /* 0 is the only one in this version */
+    int32_t stream;                /* 0; which of the outbox's streams to publish */
     const char *conninfo;          /* of libpq; default: the PG* variables */
     const char *brokers;           /* host:port,...; required */
     const struct saga_pair *kafka; /* more properties of librdkafka's producer */
@@ -42,6 +45,8 @@ struct saga_relay_options {
     const char *source;              /* of CloudEvents: a URI or a part of one, as "/orders" */
     const char *const *watch;        /* groups whose committed offsets tell what is consumed;
                                       * ends with NULL; default: none */
+    const char *instance;            /* relays of one name do not ask each other for streams;
+                                      * default: one for all of this process */
 };
 /* clang-format off */
 #define SAGA_RELAY_OPTIONS .size = sizeof(struct saga_relay_options)
@@ -67,13 +72,24 @@ enum {
 };
 
 /*
- * Publishes, on the caller's thread, with two connections of its own to
- * PostgreSQL and one producer of librdkafka (which has threads). Only one relay
- * at a time owns the outbox of a database; others wait. An owner that stops
- * gives it free at once. One that is killed or hangs is succeeded when its lease
- * has ended, which is lease_ms after it was last renewed, and it is renewed
- * after a third of that: a successor is at work at most lease_ms later, and
- * what the database needs to answer.
+ * Publishes one stream of the outbox, on the caller's thread, with two
+ * connections of its own to PostgreSQL and one producer of librdkafka (which has
+ * threads). Only one relay at a time owns a stream; others wait, with one
+ * connection and one statement each fifth of a lease. An owner that stops gives
+ * it free at once. One that is killed or hangs is succeeded when its lease has
+ * ended, which is lease_ms after it was last renewed, and it is renewed after a
+ * third of that: a successor is at work at most lease_ms later, and what the
+ * database needs to answer.
+ *
+ * An outbox may be divided into several streams (sagactl outbox streams), by
+ * the messages' keys. A process that is to publish all of it runs one relay for
+ * each, on a thread each: how many there are is saga_relay_stats().streams,
+ * which every relay knows soon after it is run (and with SAGA_RELAY_ONCE when it
+ * returns 0); stream 0 always exists. Where several processes do that they share: one that owns
+ * at least two streams fewer than another asks for one, and the owner gives it
+ * free as it does on stop, and waits. When the number of streams is changed,
+ * owners return SAGA_EFENCED; run them again. Relays of streams that no longer
+ * exist return SAGA_ENOTFOUND, also while they wait.
  *
  * Lost connections are made anew, for ever. While Kafka cannot be reached, or
  * refuses a message, it is tried again and logged once a minute; nothing is
@@ -81,13 +97,16 @@ enum {
  * error, and so is a rival that renews its lease.
  *
  * On stop, waits up to drain_ms for what the brokers have not answered yet,
- * stores the cursor and gives the stream free.
+ * stores the cursor and gives the stream free. After any return it may be run
+ * again, with nothing remembered, unless saga_relay_stop() was called.
  *
  * Returns 0, or
  *   SAGA_EDB       PostgreSQL refused, in a way that trying again will not mend
  *   SAGA_ESCHEMA   the outbox's schema is missing: run `sagactl migrate up`
+ *   SAGA_ENOTFOUND the outbox has fewer streams
  *   SAGA_ESTATE    (SAGA_RELAY_ONCE) another relay owns the stream and is alive
- *   SAGA_EFENCED   another relay has taken the stream over meanwhile
+ *   SAGA_EFENCED   another relay has taken the stream over meanwhile, or the
+ *                  number of streams was changed
  *   SAGA_EMISMATCH the database is not the one that the cursor was made in (a
  *                  restored dump, a replicated table); nothing was published
  *   SAGA_EINVAL    librdkafka does not accept a property; the message says which
@@ -135,6 +154,8 @@ struct saga_relay_stats {
     int64_t acks[SAGA_RELAY_BUCKETS];  /* messages acknowledged, by milliseconds since they were
                                         * handed to librdkafka */
     int64_t ack_us;                    /* all these times together */
+    int32_t streams;                   /* how many the outbox has; 0: not known yet */
+    int32_t reserved;
 };
 /* clang-format off */
 #define SAGA_RELAY_STATS .size = sizeof(struct saga_relay_stats)

@@ -91,7 +91,7 @@ given_shop(void)
                      (const char *const[]){ NULL });
     shop->intents = text_of("%s/%sintents", build_dir(), shop->prefix);
     shop->relay_config = text_of("%s/%srelay.ini", build_dir(), shop->prefix);
-    write_text(shop->relay_config, "[relay]\npage_rows = 100\n");
+    write_text(shop->relay_config, "[relay]\npage_rows = 100\nlease_ms = 1000\n");
     shop->orders = db_connect(shop->databases[SHOP_ORDER]);
     at_test_end(close_shop, shop);
     return shop;

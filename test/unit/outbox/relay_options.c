@@ -25,7 +25,7 @@ START_TEST(test_relay_options_are_checked_one_by_one)
 {
     expect_refused(NULL, "brokers");
     expect_refused(OPTIONS(.brokers = ""), "brokers");
-    expect_refused(OPTIONS(.brokers = "a:1", .stream = 1), "stream 1");
+    expect_refused(OPTIONS(.brokers = "a:1", .stream = 64), "stream is 64");
     expect_refused(OPTIONS(.brokers = "a:1", .lease_ms = 1), "lease_ms is 1");
     expect_refused(OPTIONS(.brokers = "a:1", .lease_ms = 300001), "300001");
     expect_refused(OPTIONS(.brokers = "a:1", .page_rows = -1), "negative");
