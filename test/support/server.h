@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server of a test's own, that it may stop, crash and start again: a thin
- * layer over tools/pg, tools/redis and tools/kafka.
+ * layer over tools/pg, tools/pgbouncer, tools/redis and tools/kafka.
  *
  * Port and data stay the same over a restart (a Redis forgets its data). What
  * a test leaves behind is removed at its end, or at its program's.
@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 struct server {
-    const char *kind, *dir; /* "pg", "redis" or "kafka" */
+    const char *kind, *dir; /* "pg", "pgbouncer", "redis" or "kafka" */
     const char *address;    /* "127.0.0.1:port" */
     int port;
     pid_t pid;
