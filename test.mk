@@ -17,7 +17,7 @@ TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard tes
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
-.PHONY: test tests valgrind fuzz fuzzers model
+.PHONY: test tests test-matrix valgrind fuzz fuzzers model
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -68,3 +68,7 @@ fuzz:                                          ## test/fuzz: every target for DU
 	    build/fuzz/test/fuzz/$$fuzzer -max_total_time=$(or $(DURATION),30) -print_final_stats=1 -verbosity=0 \
 	        -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer test/fuzz/seeds/$$fuzzer || exit 1; \
 	done
+
+test-matrix:                                   ## the outbox's tests on PostgreSQL 14 to 18. V="14 18", T=pattern: some
+	@tools/setup build test matrix
+	@tools/postgres/matrix
