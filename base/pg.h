@@ -48,7 +48,8 @@ enum {
     PG_OID_BYTEA_ARRAY = 1001,
     PG_OID_UUID_ARRAY = 2951,
     PG_OID_INT8_ARRAY = 1016,
-    PG_OID_INT4_ARRAY = 1007
+    PG_OID_INT4_ARRAY = 1007,
+    PG_OID_TIMESTAMPTZ_ARRAY = 1185
 };
 
 /* --- parameters -------------------------------------------------------- */
@@ -95,6 +96,7 @@ void pg_array_add(struct pg_array *array, const void *data, size_t len); /* NULL
 void pg_array_add_text(struct pg_array *array, const char *text);        /* NULL: SQL NULL */
 void pg_array_add_int8(struct pg_array *array, int64_t number);
 void pg_array_add_int4(struct pg_array *array, int32_t number);
+void pg_array_add_time(struct pg_array *array, int64_t unix_us);
 void pg_array_clear(struct pg_array *array);
 /* Borrowed from `array`; `failed` in its bytes means out of memory. */
 struct pg_arg pg_arg_array(struct pg_array *array);

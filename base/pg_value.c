@@ -51,11 +51,12 @@ pg_array_init(struct pg_array *array, Oid type)
     static const uint8_t room[ARRAY_HEADER_LEN];
 
     *array = (struct pg_array){ .type = type };
-    array->element = type == PG_OID_TEXT_ARRAY    ? PG_OID_TEXT
-                     : type == PG_OID_BYTEA_ARRAY ? PG_OID_BYTEA
-                     : type == PG_OID_UUID_ARRAY  ? PG_OID_UUID
-                     : type == PG_OID_INT8_ARRAY  ? PG_OID_INT8
-                                                  : PG_OID_INT4;
+    array->element = type == PG_OID_TEXT_ARRAY          ? PG_OID_TEXT
+                     : type == PG_OID_BYTEA_ARRAY       ? PG_OID_BYTEA
+                     : type == PG_OID_UUID_ARRAY        ? PG_OID_UUID
+                     : type == PG_OID_INT8_ARRAY        ? PG_OID_INT8
+                     : type == PG_OID_TIMESTAMPTZ_ARRAY ? PG_OID_TIMESTAMPTZ
+                                                        : PG_OID_INT4;
     buffer_add(&array->bytes, room, sizeof room);
 }
 
@@ -94,6 +95,12 @@ pg_array_add_int4(struct pg_array *array, int32_t number)
 
     put_u32(bytes, (uint32_t)number);
     pg_array_add(array, bytes, sizeof bytes);
+}
+
+void
+pg_array_add_time(struct pg_array *array, int64_t unix_us)
+{
+    pg_array_add_int8(array, unix_us - PG_EPOCH_US);
 }
 
 void

@@ -3,30 +3,37 @@
  * Version-7 ids (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then
  * random bits; and their text form.
  */
+#include "base/uuid.h"
+
 #include "base/clock.h"
-#include "base/error.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 
 int
-saga_uuid_make(struct saga_uuid *id, struct saga_error *err)
+uuid_make_of(struct saga_uuid *id, int64_t unix_us, struct saga_error *err)
 {
-    uint64_t now_ms = (uint64_t)clock_wall_us() / 1000;
+    uint64_t ms = (uint64_t)unix_us / 1000;
     struct saga_uuid made;
 
-    error_clear(err);
-    if (id == NULL)
-        return error_set(err, SAGA_EINVAL, "no place for the id: `id` is NULL");
     if (getrandom(made.bytes, sizeof made.bytes, 0) != (ssize_t)sizeof made.bytes)
         return error_set(err, SAGA_EINVAL, "getrandom: %s", strerror(errno));
     for (int i = 0; i < 6; i++)
-        made.bytes[i] = (uint8_t)(now_ms >> (40 - 8 * i));
+        made.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
     made.bytes[6] = (uint8_t)(0x70 | (made.bytes[6] & 0x0F));
     made.bytes[8] = (uint8_t)(0x80 | (made.bytes[8] & 0x3F));
     *id = made;
     return 0;
+}
+
+int
+saga_uuid_make(struct saga_uuid *id, struct saga_error *err)
+{
+    error_clear(err);
+    if (id == NULL)
+        return error_set(err, SAGA_EINVAL, "no place for the id: `id` is NULL");
+    return uuid_make_of(id, clock_wall_us(), err);
 }
 
 void

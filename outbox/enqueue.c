@@ -4,8 +4,10 @@
  * transaction. Never begins or ends one, and never issues NOTIFY: a notifying
  * transaction holds a lock of the whole database through its commit.
  */
+#include "base/clock.h"
 #include "base/pg.h"
 #include "base/utf8.h"
+#include "base/uuid.h"
 #include "outbox/sql.h"
 
 #include <saga/outbox.h>
@@ -16,7 +18,14 @@
 /* PostgreSQL's limit for one value, with some room. */
 enum { PARAMETER_MAX = 0x3fff0000 };
 
+/* 10000-01-01: outbox.delayed takes what is before it. */
+#define DELIVER_AT_END_US INT64_C(253402300800000000)
+
 static const char header_of_relay[] = "message-id";
+
+/* SQL NULL, for messages that are delivered at once. */
+static const struct pg_arg no_time = { .type = PG_OID_TIMESTAMPTZ };
+static const struct pg_arg no_times = { .type = PG_OID_TIMESTAMPTZ_ARRAY };
 
 /* --- checks, before anything is sent ----------------------------------- */
 
@@ -83,9 +92,9 @@ check_message(const struct saga_message *message, size_t index, struct saga_erro
         return complain(err, SAGA_ELIMIT, index, "a key of more than 1024 bytes");
     if (message->payload.data != NULL && message->payload.len > SAGA_PAYLOAD_MAX)
         return complain(err, SAGA_ELIMIT, index, "a payload of more than 983040 bytes");
-    if (message->deliver_at_us != 0)
+    if (message->deliver_at_us < 0 || message->deliver_at_us >= DELIVER_AT_END_US)
         return complain(err, SAGA_EINVAL, index,
-                        "deliver_at_us is not supported by this version; set it to 0");
+                        "deliver_at_us is before 1970 or after 9999; it counts microseconds");
     return check_headers(message->headers, index, err);
 }
 
@@ -116,20 +125,112 @@ check_call(PGconn *tx, const struct saga_message *messages, size_t n, struct sag
     return rc;
 }
 
-/* --- the statement's parameters ---------------------------------------- */
+/* The id that the caller has given, or a new one. A message that is delivered
+ * later has one of that time: consumers forget ids by the time inside them. */
+static int
+id_of(struct saga_uuid *id, const struct saga_message *message, struct saga_error *err)
+{
+    static const struct saga_uuid none;
+    int64_t now = clock_wall_us();
+
+    *id = message->id;
+    if (memcmp(id, &none, sizeof none) != 0)
+        return 0;
+    return uuid_make_of(id, message->deliver_at_us > now ? message->deliver_at_us : now, err);
+}
+
+/* --- sending ----------------------------------------------------------- */
+
+/* In pipeline mode libpq copies the statement into its buffer and the caller
+ * sends it with his own. */
+static int
+queue(PGconn *tx, const char *sql, const struct pg_arg *args, int n_args, struct saga_error *err)
+{
+    Oid types[8];
+    const char *values[8];
+    int lengths[8], formats[8];
+    uint8_t numbers[8][8];
+
+    for (int i = 0; i < n_args; i++) {
+        types[i] = args[i].type;
+        values[i] = args[i].data;
+        lengths[i] = (int)args[i].len;
+        formats[i] = 1;
+        if (args[i].number_len > 0) {
+            put_u64(numbers[i], (uint64_t)args[i].number);
+            values[i] = (const char *)numbers[i] + 8 - args[i].number_len;
+            lengths[i] = args[i].number_len;
+        }
+    }
+    if (PQsendQueryParams(tx, sql, n_args, types, values, lengths, formats, 1))
+        return 0;
+    error_set(err, SAGA_EDB, "the statement could not be queued: %s", PQerrorMessage(tx));
+    return error_flag(err, SAGA_EDB, SAGA_ERR_FATAL | SAGA_ERR_TX_ABORTED);
+}
+
+static int
+submit(PGconn *tx, const char *sql, const struct pg_arg *args, int n_args, struct saga_error *err)
+{
+    struct pg pg = pg_borrow(tx);
+
+    if (PQpipelineStatus(tx) != PQ_PIPELINE_OFF)
+        return queue(tx, sql, args, n_args, err);
+    return pg_exec(&pg, sql, args, n_args, NULL, err);
+}
+
+/* Without a pipeline, check_call() has seen that a transaction is open. */
+static struct pg_arg
+transaction_known(const PGconn *tx)
+{
+    return PG_BOOL(PQpipelineStatus(tx) == PQ_PIPELINE_OFF);
+}
+
+/* --- one message -------------------------------------------------------- */
+
+static int
+enqueue_one(PGconn *tx, const struct saga_message *message, struct saga_uuid *id,
+            struct saga_error *err)
+{
+    struct pg_array headers;
+    int rc = id_of(id, message, err);
+
+    if (rc != 0)
+        return rc;
+    pg_array_init(&headers, PG_OID_TEXT_ARRAY);
+    for (const struct saga_pair *h = message->headers; h != NULL && h->name != NULL; h++) {
+        pg_array_add_text(&headers, h->name);
+        pg_array_add_text(&headers, h->value);
+    }
+    if (headers.bytes.failed)
+        rc = error_set(err, SAGA_ENOMEM, "out of memory for headers");
+    else
+        rc =
+            submit(tx, SQL_ENQUEUE_ONE,
+                   PG_ARGS(transaction_known(tx), PG_UUID(id), PG_TEXT(message->topic),
+                           PG_TEXT(message->key), PG_ARRAY(&headers), PG_BYTEA(message->payload),
+                           message->deliver_at_us != 0 ? PG_TIME(message->deliver_at_us) : no_time),
+                   err);
+    pg_array_clear(&headers);
+    return rc;
+}
+
+/* --- many messages ------------------------------------------------------ */
 
 struct columns {
-    struct pg_array ids, topics, keys, headers, payloads;
+    struct pg_array ids, topics, keys, headers, payloads, times;
+    bool timed; /* at least one message has a time */
 };
 
 static void
 columns_init(struct columns *columns)
 {
+    columns->timed = false;
     pg_array_init(&columns->ids, PG_OID_UUID_ARRAY);
     pg_array_init(&columns->topics, PG_OID_TEXT_ARRAY);
     pg_array_init(&columns->keys, PG_OID_TEXT_ARRAY);
     pg_array_init(&columns->headers, PG_OID_TEXT_ARRAY);
     pg_array_init(&columns->payloads, PG_OID_BYTEA_ARRAY);
+    pg_array_init(&columns->times, PG_OID_TIMESTAMPTZ_ARRAY);
 }
 
 static void
@@ -140,6 +241,7 @@ columns_clear(struct columns *columns)
     pg_array_clear(&columns->keys);
     pg_array_clear(&columns->headers);
     pg_array_clear(&columns->payloads);
+    pg_array_clear(&columns->times);
 }
 
 static bool
@@ -147,7 +249,7 @@ columns_failed(const struct columns *columns)
 {
     return columns->ids.bytes.failed || columns->topics.bytes.failed ||
            columns->keys.bytes.failed || columns->headers.bytes.failed ||
-           columns->payloads.bytes.failed;
+           columns->payloads.bytes.failed || columns->times.bytes.failed;
 }
 
 /* As an element of an array's text: in quotes, in which only two characters
@@ -184,25 +286,34 @@ add_headers(struct pg_array *array, const struct saga_pair *header, struct buffe
     array->bytes.failed |= text->failed;
 }
 
+static void
+add_time(struct columns *columns, int64_t unix_us)
+{
+    if (unix_us == 0) {
+        pg_array_add(&columns->times, NULL, 0);
+        return;
+    }
+    pg_array_add_time(&columns->times, unix_us);
+    columns->timed = true;
+}
+
 static int
 columns_fill(struct columns *columns, const struct saga_message *messages, size_t n,
              struct saga_uuid *ids, struct saga_error *err)
 {
-    static const struct saga_uuid none;
     struct buffer text = { 0 };
     int rc = 0;
 
     for (size_t i = 0; i < n && rc == 0; i++) {
         const struct saga_message *message = &messages[i];
 
-        ids[i] = message->id;
-        if (memcmp(&ids[i], &none, sizeof none) == 0)
-            rc = saga_uuid_make(&ids[i], err);
+        rc = id_of(&ids[i], message, err);
         pg_array_add(&columns->ids, &ids[i], sizeof ids[i]);
         pg_array_add_text(&columns->topics, message->topic);
         pg_array_add_text(&columns->keys, message->key);
         add_headers(&columns->headers, message->headers, &text);
         pg_array_add(&columns->payloads, message->payload.data, message->payload.len);
+        add_time(columns, message->deliver_at_us);
     }
     buffer_clear(&text);
     if (rc == 0 && columns->payloads.bytes.len > PARAMETER_MAX)
@@ -213,66 +324,41 @@ columns_fill(struct columns *columns, const struct saga_message *messages, size_
     return rc;
 }
 
-/* --- sending ----------------------------------------------------------- */
-
 static int
-run(PGconn *tx, const struct pg_arg *args, int n_args, struct saga_error *err)
+enqueue_all(PGconn *tx, const struct saga_message *messages, size_t n, struct saga_uuid *ids,
+            struct saga_error *err)
 {
-    struct pg pg = pg_borrow(tx);
+    struct columns columns;
+    int rc;
 
-    return pg_exec(&pg, SQL_MESSAGES_INSERT, args, n_args, NULL, err);
-}
-
-/* In pipeline mode libpq copies the statement into its buffer and the caller
- * sends it with his own. */
-static int
-queue(PGconn *tx, const struct pg_arg *args, int n_args, struct saga_error *err)
-{
-    Oid types[8];
-    const char *values[8];
-    int lengths[8], formats[8];
-
-    for (int i = 0; i < n_args; i++) {
-        types[i] = args[i].type;
-        values[i] = args[i].data;
-        lengths[i] = (int)args[i].len;
-        formats[i] = 1;
-    }
-    if (PQsendQueryParams(tx, SQL_MESSAGES_INSERT_CHECKED, n_args, types, values, lengths, formats,
-                          1))
-        return 0;
-    error_set(err, SAGA_EDB, "the statement could not be queued: %s", PQerrorMessage(tx));
-    return error_flag(err, SAGA_EDB, SAGA_ERR_FATAL | SAGA_ERR_TX_ABORTED);
+    columns_init(&columns);
+    rc = columns_fill(&columns, messages, n, ids, err);
+    if (rc == 0)
+        rc = submit(tx, SQL_ENQUEUE_ALL,
+                    PG_ARGS(transaction_known(tx), PG_ARRAY(&columns.ids),
+                            PG_ARRAY(&columns.topics), PG_ARRAY(&columns.keys),
+                            PG_ARRAY(&columns.headers), PG_ARRAY(&columns.payloads),
+                            columns.timed ? PG_ARRAY(&columns.times) : no_times),
+                    err);
+    columns_clear(&columns);
+    return rc;
 }
 
 int
 saga_enqueue(PGconn *tx, const struct saga_message *messages, size_t n, struct saga_uuid *ids,
              struct saga_error *err)
 {
-    struct saga_uuid *made = NULL;
-    struct columns columns;
+    struct saga_uuid one, *made = &one;
     int rc = check_call(tx, messages, n, err);
 
     if (rc != 0)
         return rc;
-    columns_init(&columns);
-    made = calloc(n > 0 ? n : 1, sizeof *made);
-    if (made == NULL) {
-        rc = error_set(err, SAGA_ENOMEM, "out of memory");
-        goto out;
-    }
-    rc = columns_fill(&columns, messages, n, made, err);
-    if (rc != 0)
-        goto out;
-    rc = (PQpipelineStatus(tx) == PQ_PIPELINE_OFF ? run : queue)(
-        tx,
-        PG_ARGS(PG_ARRAY(&columns.ids), PG_ARRAY(&columns.topics), PG_ARRAY(&columns.keys),
-                PG_ARRAY(&columns.headers), PG_ARRAY(&columns.payloads)),
-        err);
+    if (n > 1 && (made = malloc(n * sizeof *made)) == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory for %zu messages", n);
+    rc = n == 1 ? enqueue_one(tx, messages, made, err) : enqueue_all(tx, messages, n, made, err);
     if (rc == 0 && ids != NULL)
         memcpy(ids, made, n * sizeof *made);
-out:
-    free(made);
-    columns_clear(&columns);
+    if (made != &one)
+        free(made);
     return rc;
 }

@@ -26,7 +26,7 @@ struct saga_message {
     const char *key;                 /* NULL: no order is promised */
     struct saga_bytes payload;       /* data NULL: a Kafka tombstone */
     const struct saga_pair *headers; /* NULL: none; a value must not be NULL */
-    int64_t deliver_at_us;           /* must be 0 in this version */
+    int64_t deliver_at_us;           /* Unix microseconds; 0: at once. See below */
     uint64_t reserved[8];
 };
 
@@ -38,19 +38,31 @@ struct saga_message {
  * To keep a key's order between transactions, lock a row that stands for the
  * key (the order's row, say) before enqueueing.
  *
+ * A message whose `deliver_at_us` lies ahead by the database's clock waits in
+ * the database and is published when it is due, within about a second; one that
+ * lies behind is published at once. No order is promised between delayed
+ * messages and others of their key; delayed ones among themselves are published
+ * in the order of `deliver_at_us`, and of the array where that is the same. The
+ * limits are checked now. An id that is made for it is one of the time at which
+ * it is due: consumers forget ids by the time inside them, so a version-7 id of
+ * your own should be that too.
+ *
  * The messages are copied; nothing is kept after return. One round trip for
  * any `n`, and it blocks until the server answers. `ids`, if not NULL,
  * receives `n` message ids. `n` may be 0.
  *
  * If `tx` is in pipeline mode the statement is only queued: the caller reads
  * one result more (PGRES_COMMAND_OK), and "no transaction" is then the
- * server's answer (SQLSTATE 25P01) instead of this function's.
+ * server's answer (SQLSTATE 25P01) instead of this function's. (A pipeline up
+ * to its sync is a transaction even without BEGIN; it is taken for one when a
+ * statement before this one has written something.) Cheapest behind the first
+ * statement that writes: before it, the server has to find out.
  *
  * Returns 0, or
  *   SAGA_EINVAL  a message is malformed (no topic, a character that topics
- *                must not have, invalid UTF-8, deliver_at_us or `reserved`
- *                not zero); err->index tells which. Or `tx` has a
- *                client_encoding other than UTF8. Nothing was written
+ *                must not have, invalid UTF-8, a deliver_at_us before 1970 or
+ *                after 9999, `reserved` not zero); err->index tells which. Or
+ *                `tx` has a client_encoding other than UTF8. Nothing was written
  *   SAGA_ENOTX   no transaction is open on `tx`. Nothing was written
  *   SAGA_ELIMIT  a message exceeds a size limit; err->index tells which.
  *                Nothing was written

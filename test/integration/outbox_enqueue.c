@@ -321,7 +321,8 @@ START_TEST(test_enqueue_names_the_malformed_message)
     expect_malformed(MESSAGE(.headers = SAGA_PAIRS({ bad, "v" })), "UTF-8");
     expect_malformed(MESSAGE(.headers = SAGA_PAIRS({ "n", NULL })), "NULL");
     expect_malformed(MESSAGE(.headers = SAGA_PAIRS({ "message-id", "1" })), "message-id");
-    expect_malformed(MESSAGE(.deliver_at_us = 1), "deliver_at_us");
+    expect_malformed(MESSAGE(.deliver_at_us = -1), "deliver_at_us");
+    expect_malformed(MESSAGE(.deliver_at_us = INT64_C(253402300800000000)), "deliver_at_us");
     expect_malformed(MESSAGE(.reserved = { 0, 0, 1 }), "reserved");
 }
 END_TEST
@@ -342,7 +343,7 @@ START_TEST(test_enqueue_from_sql_refuses_what_is_malformed)
         { "'t', NULL, NULL, '{\"a\": {\"b\": \"c\"}}'", "22023" },
         { "'t', NULL, NULL, '{\"message-id\": \"1\"}'", "22023" },
         { "'t', NULL, NULL, '{', NULL", "22P02" },
-        { "'t', NULL, NULL, '{}', NULL, now()", "0A000" },
+        { "'t', NULL, NULL, '{}', NULL, 'infinity'", "23514" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
