@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FENCE_ARGS = 8, ARGS_MAX = FENCE_ARGS + 2 };
+enum { FENCE_ARGS = 8, ARGS_MAX = FENCE_ARGS + 6 };
 enum { RETURNED_WANTED, RETURNED_FLOOR_XID, RETURNED_CUR_FLOOR_XID };
 
 void
@@ -124,6 +124,23 @@ cursor_advance(struct cursor *cursor, struct pg *pg, int64_t seq, struct saga_er
 }
 
 int
+cursor_park(struct cursor *cursor, struct pg *pg, int64_t seq, struct pg_array *seqs,
+            struct pg_array *errors, struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc;
+
+    CRASH_POINT("parked.before_store");
+    rc = write_row(cursor, pg, SQL_CURSOR_PARK, false,
+                   PG_ARGS(PG_INT8(seq), PG_ARRAY(seqs), PG_ARRAY(errors)), &rows, err);
+    if (rc == 0)
+        cursor->last_seq = seq;
+    pg_rows_clear(&rows);
+    CRASH_POINT("parked.after_store");
+    return rc;
+}
+
+int
 cursor_finish(struct cursor *cursor, struct pg *pg, struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
@@ -160,6 +177,13 @@ cursor_skip(struct cursor *cursor, struct pg *pg, const char *cur, int64_t seq,
     }
     pg_rows_clear(&rows);
     return rc;
+}
+
+int
+cursor_write(struct cursor *cursor, struct pg *pg, const char *sql, const struct pg_arg *more,
+             int n_more, struct pg_rows *rows, struct saga_error *err)
+{
+    return write_row(cursor, pg, sql, false, more, n_more, rows, err);
 }
 
 int

@@ -46,6 +46,11 @@ int cursor_begin(struct cursor *cursor, struct pg *pg, const char *cur, int64_t 
 /* Everything of the pair up to `seq` is acknowledged. */
 int cursor_advance(struct cursor *cursor, struct pg *pg, int64_t seq, struct saga_error *err);
 
+/* The same, and of the rows that it passes, those of `seqs` go to outbox.parked,
+ * each with its error (NULL: it waits behind another one of its key). */
+int cursor_park(struct cursor *cursor, struct pg *pg, int64_t seq, struct pg_array *seqs,
+                struct pg_array *errors, struct saga_error *err);
+
 /* Everything of the pair is acknowledged: cur becomes prev. */
 int cursor_finish(struct cursor *cursor, struct pg *pg, struct saga_error *err);
 
@@ -57,6 +62,12 @@ int cursor_renew(struct cursor *cursor, struct pg *pg, struct saga_error *err);
 
 /* Gives the stream free: for the instance that asked for it, or else for all. */
 int cursor_release(struct cursor *cursor, struct pg *pg, struct saga_error *err);
+
+/* Any other statement that only the owner may carry out: its first eight
+ * parameters are the fence (SQL_CURSOR_FENCE), its next are `more`, and it
+ * answers with a row, unless somebody else has taken over (SAGA_EFENCED). */
+int cursor_write(struct cursor *cursor, struct pg *pg, const char *sql, const struct pg_arg *more,
+                 int n_more, struct pg_rows *rows, struct saga_error *err);
 
 /* Whether a third of the lease is over, so that it should be renewed. */
 bool cursor_renewal_due(const struct cursor *cursor);

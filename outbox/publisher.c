@@ -4,9 +4,10 @@
  */
 #include "outbox/publisher.h"
 
-#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/error.h"
+#include "outbox/retry.h"
 #include "outbox/standby.h"
 
 #include <stdlib.h>
@@ -16,14 +17,11 @@ enum {
     PAGES_MAX = 3,  /* one being read, one handed over, one being acknowledged */
     SERVE_MS = 50,  /* longest wait for the brokers before looking around */
     STORE_MS = 100, /* between two writes of a position within a pair */
-    COSTLY_MS = 5,  /* an empty look that takes longer is worth a write */
-    FIRST_RETRY_MS = 100,
-    LONGEST_RETRY_MS = 10000
+    COSTLY_MS = 5   /* an empty look that takes longer is worth a write */
 };
 
-/* Whether to come to an end; the next owner may also be another one who asked. */
-static bool
-stopped(const struct publisher *p)
+bool
+publisher_stopped(const struct publisher *p)
 {
     return atomic_load(p->stop) || p->cursor.wanted;
 }
@@ -74,10 +72,9 @@ void
 publisher_forget(struct publisher *p)
 {
     /* First the sink: librdkafka reads payloads where they lie in the pages. */
-    sink_close(p->sink);
-    p->sink = NULL;
+    outlet_forget(&p->outlet);
     drop_pages(p);
-    window_reset(&p->window);
+    parked_clear(&p->parked);
     source_clear(&p->source);
     look_clear(&p->look);
     free(p->empty);
@@ -87,8 +84,8 @@ publisher_forget(struct publisher *p)
 
 /* --- the cursor -------------------------------------------------------- */
 
-static int
-wrote(struct publisher *p, int rc)
+int
+publisher_wrote(struct publisher *p, int rc)
 {
     atomic_fetch_add(&p->tally->cursor_writes, 1);
     p->stored_ms = clock_mono_ms();
@@ -97,12 +94,12 @@ wrote(struct publisher *p, int rc)
     return rc;
 }
 
-static int
-keep_lease(struct publisher *p, struct saga_error *err)
+int
+publisher_keep_lease(struct publisher *p, struct saga_error *err)
 {
     if (!cursor_renewal_due(&p->cursor))
         return 0;
-    return wrote(p, cursor_renew(&p->cursor, &p->writer, err));
+    return publisher_wrote(p, cursor_renew(&p->cursor, &p->writer, err));
 }
 
 static int
@@ -110,19 +107,28 @@ store_position(struct publisher *p, struct saga_error *err)
 {
     if (p->settled_seq <= p->cursor.last_seq)
         return 0;
-    return wrote(p, cursor_advance(&p->cursor, &p->writer, p->settled_seq, err));
+    if (p->parked.settled > 0) {
+        int64_t n = (int64_t)p->parked.settled;
+        int rc = publisher_wrote(
+            p, parked_store(&p->parked, &p->cursor, &p->writer, p->settled_seq, err));
+
+        atomic_fetch_add(&p->tally->parked, rc == 0 ? n : 0);
+        return rc;
+    }
+    return publisher_wrote(p, cursor_advance(&p->cursor, &p->writer, p->settled_seq, err));
 }
 
 /* Takes notice of acknowledgements; stores them from time to time. */
 static int
 settle(struct publisher *p, struct saga_error *err)
 {
-    size_t n = window_settle(&p->window, &p->settled_seq);
+    size_t parked, n = window_settle(&p->outlet.window, &p->settled_seq, &parked);
 
-    tally_waiting(p->tally, (int64_t)window_open(&p->window), n > 0);
-    if (n > 0) {
-        atomic_fetch_add(&p->tally->published, (int64_t)n);
-        p->failures = 0;
+    tally_waiting(p->tally, (int64_t)window_open(&p->outlet.window), n > 0);
+    parked_settle(&p->parked, parked);
+    if (n > parked) {
+        atomic_fetch_add(&p->tally->published, (int64_t)(n - parked));
+        p->outlet.failures = 0;
     }
     while (p->first != NULL && p->first->produced == p->first->n &&
            (p->first->n == 0 || p->first->rows[p->first->n - 1].seq <= p->settled_seq))
@@ -134,23 +140,14 @@ settle(struct publisher *p, struct saga_error *err)
 
 /* --- the sink ---------------------------------------------------------- */
 
-static int
-open_sink(struct publisher *p, struct saga_error *err)
-{
-    if (p->sink != NULL)
-        return 0;
-    atomic_fetch_add(&p->tally->producers, 1);
-    return sink_open(&p->sink, &p->sink_options, &p->window, err);
-}
-
 /* Waits, serving Kafka; returns early on stop. */
 static void
 rest(struct publisher *p, int64_t ms)
 {
     int64_t until = clock_mono_ms() + ms, left;
 
-    while (!stopped(p) && (left = clock_left_ms(until)) > 0) {
-        sink_serve(p->sink, (int)(left < SERVE_MS ? left : SERVE_MS));
+    while (!publisher_stopped(p) && (left = clock_left_ms(until)) > 0) {
+        sink_serve(p->outlet.sink, (int)(left < SERVE_MS ? left : SERVE_MS));
         tally_alive(p->tally);
     }
 }
@@ -162,11 +159,19 @@ rest_as_owner(struct publisher *p, int64_t ms, struct saga_error *err)
     int64_t until = clock_mono_ms() + ms, left;
     int rc = 0;
 
-    while (rc == 0 && !stopped(p) && (left = clock_left_ms(until)) > 0) {
+    while (rc == 0 && !publisher_stopped(p) && (left = clock_left_ms(until)) > 0) {
         rest(p, left < SERVE_MS ? left : SERVE_MS);
-        rc = keep_lease(p, err);
+        rc = publisher_keep_lease(p, err);
     }
     return rc;
+}
+
+int
+publisher_open_again(struct publisher *p, struct saga_error *err)
+{
+    int rc = outlet_open(&p->outlet, err);
+
+    return rc != 0 ? rc : rest_as_owner(p, outlet_pause_ms(&p->outlet), err);
 }
 
 /* After a failure: whatever was acknowledged counts, everything else is read
@@ -176,19 +181,15 @@ start_over(struct publisher *p, struct saga_error *err)
 {
     int rc;
 
-    atomic_fetch_add(&p->tally->refused, sink_close(p->sink));
-    p->sink = NULL;
+    outlet_close(&p->outlet);
     rc = settle(p, err);
     if (rc == 0)
         rc = store_position(p, err);
     drop_pages(p);
-    window_reset(&p->window);
-    p->failures++;
+    parked_forget_rows(&p->parked);
+    window_reset(&p->outlet.window);
     if (rc == 0)
-        rc = open_sink(p, err);
-    if (rc == 0)
-        rc = rest_as_owner(
-            p, backoff_ms(FIRST_RETRY_MS, LONGEST_RETRY_MS, p->failures, backoff_random()), err);
+        rc = publisher_open_again(p, err);
     if (rc == 0)
         rc = source_open(&p->source, &p->cursor, p->cursor.cur, p->cursor.last_seq, err);
     return rc;
@@ -196,18 +197,41 @@ start_over(struct publisher *p, struct saga_error *err)
 
 /* --- one pair ---------------------------------------------------------- */
 
-/* Hands rows over until none is left or the queue is full. */
-static void
-produce(struct publisher *p)
+/* Remembers a row that is to be parked when the cursor passes it, and with it
+ * all later ones of its key. */
+static int
+park(struct publisher *p, const struct row_fields *fields, int64_t seq, const char *why,
+     struct saga_error *err)
+{
+    if (!parked_add(&p->parked, fields, seq, why) || !window_push_parked(&p->outlet.window, seq))
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    return 0;
+}
+
+/* Hands rows over until none is left or one has to wait. */
+static int
+produce(struct publisher *p, struct saga_error *err)
 {
     struct page *page;
+    int rc = 0;
 
-    while ((page = page_to_produce(p)) != NULL) {
-        if (sink_produce(p->sink, &page->rows[page->produced]) != SINK_TAKEN)
-            return;
+    while (rc == 0 && (page = page_to_produce(p)) != NULL) {
+        const struct row *row = &page->rows[page->produced];
+        struct row_fields fields;
+        char why[FINDING_BYTES];
+        int outcome;
+
+        row_read(row, &fields);
+        rc = outlet_send(&p->outlet, &fields, row->seq, parked_holds(&p->parked, &fields), &outcome,
+                         why, err);
+        if (rc != 0 || outcome == OUTLET_WAIT)
+            return rc;
+        if (outcome == OUTLET_PARK)
+            rc = park(p, &fields, row->seq, why, err);
         page->produced++;
         CRASH_POINT("relay.after_produce");
     }
+    return rc;
 }
 
 /* One round: asks for a page, works while the server does, takes the page in at
@@ -216,23 +240,26 @@ static int
 round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
 {
     struct page *page = NULL;
-    int rc = keep_lease(p, err);
+    int rc = publisher_keep_lease(p, err);
 
     if (rc == 0 && reading && p->source.more && p->n_pages < PAGES_MAX)
         rc = source_request(&p->source, err);
     if (rc != 0)
         return rc;
     if (reading)
-        produce(p);
+        rc = produce(p, err);
     if (source_requested(&p->source)) {
-        rc = source_receive(&p->source, &page, err);
-        if (rc != 0)
-            return rc;
+        int received = source_receive(&p->source, &page, err);
+
+        if (received != 0)
+            return received;
         page_add(p, page);
-        sink_serve(p->sink, 0);
+        outlet_serve(&p->outlet, 0);
     } else {
-        sink_serve(p->sink, window_open(&p->window) > 0 ? SERVE_MS : 0);
+        outlet_serve(&p->outlet, SERVE_MS);
     }
+    if (rc != 0)
+        return rc;
     CRASH_POINT("relay.after_ack");
     tally_alive(p->tally);
     return settle(p, err);
@@ -241,7 +268,7 @@ round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
 static bool
 pair_done(const struct publisher *p)
 {
-    return !p->source.more && p->first == NULL && window_open(&p->window) == 0;
+    return !p->source.more && p->first == NULL && window_open(&p->outlet.window) == 0;
 }
 
 /* Waits for what is already handed over, but not for ever. */
@@ -251,7 +278,7 @@ drain(struct publisher *p, struct saga_error *err)
     int64_t deadline = clock_mono_ms() + p->drain_ms;
     int rc = 0;
 
-    while (rc == 0 && window_open(&p->window) > 0 && !sink_broken(p->sink) &&
+    while (rc == 0 && window_open(&p->outlet.window) > 0 && !outlet_broken(&p->outlet) &&
            clock_left_ms(deadline) > 0)
         rc = round_of_pair(p, false, err);
     return rc != 0 ? rc : store_position(p, err);
@@ -264,16 +291,19 @@ publish_pair(struct publisher *p, struct saga_error *err)
     int rc = 0;
 
     while (rc == 0 && !pair_done(p)) {
-        if (stopped(p))
+        if (publisher_stopped(p))
             return drain(p, err);
         rc = round_of_pair(p, true, err);
-        if (rc == 0 && sink_broken(p->sink))
+        if (rc == 0 && outlet_broken(&p->outlet))
             rc = start_over(p, err);
     }
     tally_waiting(p->tally, 0, true);
+    if (rc == 0 && p->parked.settled > 0)
+        rc = store_position(p, err);
     if (rc == 0)
-        rc = wrote(p, cursor_finish(&p->cursor, &p->writer, err));
+        rc = publisher_wrote(p, cursor_finish(&p->cursor, &p->writer, err));
     p->settled_seq = 0;
+    judge_close(&p->outlet.judge);
     return rc;
 }
 
@@ -311,8 +341,9 @@ nothing_new(struct publisher *p, int64_t took_ms, struct saga_error *err)
     if (!costly && !cursor_renewal_due(&p->cursor))
         return 0;
     if (strcmp(p->look.snapshot, p->cursor.prev) == 0)
-        return keep_lease(p, err);
-    return wrote(p, cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
+        return publisher_keep_lease(p, err);
+    return publisher_wrote(p,
+                           cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
 }
 
 /* Nothing may be published that a crash could still erase. If the log is not on
@@ -324,8 +355,8 @@ begin_pair(struct publisher *p, struct saga_error *err)
 {
     bool durable = p->look.at_risk || p->standby_gate;
     int32_t warnings = p->writer.warnings;
-    int rc =
-        wrote(p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, durable, err));
+    int rc = publisher_wrote(
+        p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, durable, err));
 
     if (rc == 0 && p->standby_gate)
         rc = standby_waited(&p->writer, warnings, err);
@@ -376,21 +407,28 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
     /* Every look also sees to the lease. */
     int64_t longest_ms = p->idle_ms < p->cursor.lease_ms / 6 ? p->idle_ms : p->cursor.lease_ms / 6;
     int64_t pause_ms = 1;
-    bool opened;
-    int rc = open_sink(p, err);
+    bool opened, retried = false;
+    int rc = outlet_open(&p->outlet, err);
 
+    if (rc == 0)
+        rc = parked_load(&p->parked, &p->cursor, &p->reader, err);
     if (rc == 0 && p->cursor.cur != NULL)
         rc = resume_pair(p, err);
-    while (rc == 0 && !stopped(p)) {
-        rc = look_for_pair(p, &opened, err);
+    while (rc == 0 && !publisher_stopped(p)) {
+        rc = retry_step(p, once, &retried, err);
+        if (rc == 0 && !publisher_stopped(p))
+            rc = look_for_pair(p, &opened, err);
+        else
+            break;
         if (rc == 0 && opened)
             rc = publish_pair(p, err);
-        if (rc != 0 || once)
+        if (rc != 0 || (once && !retried))
             break;
-        if (opened)
+        if (opened || retried)
             pause_ms = 1;
-        rest(p, pause_ms);
-        if (!opened)
+        if (!retried)
+            rest(p, pause_ms);
+        if (!opened && !retried)
             pause_ms = pause_ms * 2 < longest_ms ? pause_ms * 2 : longest_ms;
     }
     return rc;

@@ -3,21 +3,20 @@
  * The owner of the stream at work: reads pair after pair from the outbox, hands
  * the rows to Kafka, and moves the cursor behind the acknowledgements.
  *
- * Owns the order of these three. Connecting, taking the stream and coming back
+ * Owns the order of these three. What Kafka will never take goes to outbox.parked
+ * as the cursor passes it. Connecting, taking the stream and coming back
  * after a lost connection are the relay's (relay.c).
  */
 #ifndef OUTBOX_PUBLISHER_H
 #define OUTBOX_PUBLISHER_H
 
 #include "outbox/cursor.h"
-#include "outbox/sink.h"
+#include "outbox/outlet.h"
+#include "outbox/parked.h"
 #include "outbox/source.h"
-#include "outbox/tally.h"
-#include "outbox/window.h"
 
 struct publisher {
     struct pg reader, writer;
-    struct sink_options sink_options;
     int32_t idle_ms, drain_ms;
     bool standby_gate;
     const atomic_bool *stop;
@@ -25,13 +24,12 @@ struct publisher {
 
     struct cursor cursor;
     struct source source;
-    struct window window;
-    struct sink *sink;
+    struct outlet outlet;
+    struct parked parked;
     struct page *first, **end; /* pages with rows that are not settled */
     int n_pages;
     int64_t settled_seq; /* acknowledged without a hole; the cursor follows */
     int64_t stored_ms;   /* when it last did */
-    int32_t failures;    /* sinks that broke since the last acknowledgement */
     struct look look;
     char *empty; /* a snapshot that is known to show nothing new */
 };
@@ -44,7 +42,22 @@ struct publisher {
  */
 int publisher_run(struct publisher *publisher, bool once, struct saga_error *err);
 
-/* Drops everything that is only in memory; the connections stay. */
+/* Drops everything that is only in memory, but not what is known of Kafka's
+ * topics; the connections stay. */
 void publisher_forget(struct publisher *publisher);
+
+/* --- for those who work on its behalf (retry.c) --------------------------- */
+
+/* Whether to come to an end; the next owner may also be another one who asked. */
+bool publisher_stopped(const struct publisher *publisher);
+
+/* Renews the lease, if it is time. */
+int publisher_keep_lease(struct publisher *publisher, struct saga_error *err);
+
+/* Opens a sink in place of one that broke and was closed, after a pause. */
+int publisher_open_again(struct publisher *publisher, struct saga_error *err);
+
+/* A write of the cursor's row has answered `rc`. */
+int publisher_wrote(struct publisher *publisher, int rc);
 
 #endif

@@ -142,12 +142,12 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     if (relay->brokers == NULL || relay->instance == NULL || relay->properties == NULL ||
         relay->formats == NULL || (options->source != NULL && relay->source == NULL))
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    p->sink_options = (struct sink_options){ .brokers = relay->brokers,
-                                             .properties = relay->properties,
-                                             .formats = { relay->formats, relay->source },
-                                             .log = &relay->log,
-                                             .tally = &relay->tally,
-                                             .complained_ms = &relay->complained_ms };
+    p->outlet.options = (struct sink_options){ .brokers = relay->brokers,
+                                               .properties = relay->properties,
+                                               .formats = { relay->formats, relay->source },
+                                               .log = &relay->log,
+                                               .tally = &relay->tally,
+                                               .complained_ms = &relay->complained_ms };
     p->idle_ms = (int32_t)option_or(options->idle_ms, IDLE_MS);
     p->drain_ms = (int32_t)option_or(options->drain_ms, DRAIN_MS);
     p->stop = &relay->stop;
@@ -204,7 +204,7 @@ saga_relay_free(struct saga_relay *relay)
     if (relay == NULL)
         return;
     publisher_forget(&relay->publisher);
-    window_clear(&relay->publisher.window);
+    outlet_clear(&relay->publisher.outlet);
     cursor_clear(&relay->publisher.cursor);
     pg_clear(&relay->publisher.reader);
     pg_clear(&relay->publisher.writer);

@@ -7,26 +7,24 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/error.h"
+#include "outbox/limits.h"
+#include "outbox/record_size.h"
+#include "outbox/sink_properties.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-enum { COMPLAIN_MS = 60000, CLOSE_MS = 2000 };
-
-struct sink_topic {
-    rd_kafka_topic_t *handle;
-    enum record_format format;
-};
+enum { COMPLAIN_MS = 60000, CLOSE_MS = 2000, ASKING_MS = 5 };
 
 struct sink {
     rd_kafka_t *producer;
     const struct record_formats *formats;
-    struct sink_topic *topics; /* sorted by name */
-    size_t n_topics;
     struct window *window;
+    struct topics *topics;
+    struct judge *judge;
+    struct limits limits;
+    int64_t batch_bytes;
     const struct saga_log *log;
     struct tally *tally;
     bool broken;
@@ -39,87 +37,11 @@ struct sink {
     int64_t *complained_ms;
 };
 
-/* --- properties -------------------------------------------------------- */
-
-/* May be changed. The largest message that the outbox takes has to fit, with
- * its headers and what Kafka adds; the brokers' own default is as large. */
-static const struct saga_pair ours[] = {
-    { "client.id", "outbox-relay" },
-    { "linger.ms", "1" },
-    { "message.max.bytes", "1048588" },
-    { "batch.size", "1000000" },
-    { "queue.buffering.max.kbytes", "262144" },
-    { NULL, NULL },
-};
-
-/*
- * May not be changed; the promises rest on them. No timeout: a message that was
- * given up in the middle of a batch would be overtaken. Gapless: when a batch
- * fails for good, the ones behind it must not go through on their own. The
- * partitioner is Java's, so that a key lands where any other producer puts it.
- */
-static const struct saga_pair fixed[] = {
-    { "enable.idempotence", "true" },
-    { "acks", "all" },
-    { "message.timeout.ms", "0" },
-    { "enable.gapless.guarantee", "true" },
-    { "partitioner", "murmur2_random" },
-    { "delivery.report.only.error", "false" },
-    { "log.queue", "true" },
-    { NULL, NULL },
-};
-static const char *const other_names[] = { "request.required.acks", "delivery.timeout.ms",
-                                           "transactional.id",      "bootstrap.servers",
-                                           "metadata.broker.list",  NULL };
-
-static bool
-belongs_to_relay(const char *name)
-{
-    for (const struct saga_pair *pair = fixed; pair->name != NULL; pair++)
-        if (strcasecmp(pair->name, name) == 0)
-            return true;
-    for (const char *const *other = other_names; *other != NULL; other++)
-        if (strcasecmp(*other, name) == 0)
-            return true;
-    return false;
-}
-
-static int
-set_all(rd_kafka_conf_t *conf, const struct saga_pair *pairs, struct saga_error *err)
-{
-    char why[192];
-
-    for (; pairs != NULL && pairs->name != NULL; pairs++)
-        if (rd_kafka_conf_set(conf, pairs->name, pairs->value, why, sizeof why) != RD_KAFKA_CONF_OK)
-            return error_set(err, SAGA_EINVAL, "librdkafka: %s", why);
-    return 0;
-}
-
-static int
-configure(rd_kafka_conf_t *conf, const struct sink_options *options, struct saga_error *err)
-{
-    const struct saga_pair brokers[] = { { "bootstrap.servers", options->brokers },
-                                         { NULL, NULL } };
-    int rc = set_all(conf, ours, err);
-
-    for (const struct saga_pair *pair = options->properties;
-         rc == 0 && pair != NULL && pair->name != NULL; pair++)
-        if (belongs_to_relay(pair->name))
-            rc = error_set(err, SAGA_EINVAL, "the property %s is set by the relay", pair->name);
-    if (rc == 0)
-        rc = set_all(conf, options->properties, err);
-    if (rc == 0)
-        rc = set_all(conf, fixed, err);
-    if (rc == 0)
-        rc = set_all(conf, brokers, err);
-    return rc;
-}
-
 int
 sink_check(const struct sink_options *options, struct saga_error *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    int rc = configure(conf, options, err);
+    int rc = sink_properties_set(conf, options->brokers, options->properties, err);
 
     rd_kafka_conf_destroy(conf);
     return rc != 0 ? rc : record_check(&options->formats, err);
@@ -164,8 +86,7 @@ tell_failure(struct sink *sink)
                   "the producer has given up; going on from the cursor with a new one",
                   LOG_TEXT("error", sink->failure.error));
     else
-        log_event(sink->log, SAGA_LOG_WARNING,
-                  "Kafka refused a message; it is sent again until it is accepted",
+        log_event(sink->log, SAGA_LOG_WARNING, "Kafka refused a message; it is tried again",
                   LOG_TEXT("error", sink->failure.error), LOG_TEXT("topic", sink->failure.topic),
                   LOG_INT("seq", sink->failure.seq));
 }
@@ -175,23 +96,29 @@ static void
 delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
 {
     struct sink *sink = user;
+    struct topic *topic = rd_kafka_topic_opaque(message->rkt);
     uint64_t position = (uint64_t)(uintptr_t)message->_private;
 
     (void)producer;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         CRASH_POINT("relay.before_ack");
         window_ack(sink->window, position);
+        topic->delivered = true;
+        topic->refusals = 0;
         tally_ack(sink->tally, rd_kafka_message_latency(message));
         sink->progress_ms = clock_mono_ms();
         return;
     }
     sink->broken = true;
     /* What we gave up ourselves, or lost together with another, explains nothing. */
-    if (message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
-        message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT &&
-        message->err != RD_KAFKA_RESP_ERR__FATAL)
-        fail(sink, rd_kafka_err2str(message->err), rd_kafka_topic_name(message->rkt),
-             window_seq(sink->window, position));
+    if (message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
+        message->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
+        message->err == RD_KAFKA_RESP_ERR__FATAL)
+        return;
+    fail(sink, rd_kafka_err2str(message->err), rd_kafka_topic_name(message->rkt),
+         window_seq(sink->window, position));
+    judge_refused(sink->judge, topic, window_seq(sink->window, position), (int)message->err,
+                  clock_mono_ms());
 }
 
 static void
@@ -224,7 +151,7 @@ on_log(const rd_kafka_t *producer, int level, const char *facility, const char *
 
 int
 sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
-          struct saga_error *err)
+          struct topics *topics, struct judge *judge, struct saga_error *err)
 {
     struct sink *made = calloc(1, sizeof *made);
     rd_kafka_conf_t *conf;
@@ -234,14 +161,18 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     if (made == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
     made->window = window;
+    made->topics = topics;
+    made->judge = judge;
     made->formats = &options->formats;
     made->log = options->log;
     made->tally = options->tally;
     made->complained_ms = options->complained_ms;
     conf = rd_kafka_conf_new();
-    rc = configure(conf, options, err);
+    rc = sink_properties_set(conf, options->brokers, options->properties, err);
     if (rc != 0)
         goto fail;
+    made->batch_bytes = sink_properties_batch(conf, topics->smallest);
+    judge->compresses = sink_properties_compress(conf);
     rd_kafka_conf_set_opaque(conf, made);
     rd_kafka_conf_set_dr_msg_cb(conf, delivered);
     rd_kafka_conf_set_error_cb(conf, on_error);
@@ -253,12 +184,23 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     }
     /* The log comes through sink_serve() too, on the caller's thread. */
     rd_kafka_set_log_queue(made->producer, NULL);
+    limits_open(&made->limits, made->producer);
     *sink = made;
     return 0;
 fail:
     rd_kafka_conf_destroy(conf);
     free(made);
     return rc;
+}
+
+/* What the next producer has to make anew. */
+static void
+detach(struct topic *topic)
+{
+    if (topic->handle != NULL)
+        rd_kafka_topic_destroy(topic->handle);
+    topic->handle = NULL;
+    topic->delivered = topic->asking = false;
 }
 
 int64_t
@@ -271,9 +213,9 @@ sink_close(struct sink *sink)
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(sink->producer, CLOSE_MS);
     tell_failure(sink);
-    for (size_t i = 0; i < sink->n_topics; i++)
-        rd_kafka_topic_destroy(sink->topics[i].handle);
-    free(sink->topics);
+    limits_close(&sink->limits);
+    for (size_t i = 0; i < sink->topics->n; i++)
+        detach(sink->topics->at[i]);
     rd_kafka_destroy(sink->producer);
     refused = sink->refused;
     free(sink);
@@ -282,45 +224,54 @@ sink_close(struct sink *sink)
 
 /* --- producing --------------------------------------------------------- */
 
-/* What is kept of a topic; made once. NULL: out of memory, or no valid name. */
-static const struct sink_topic *
-topic_of(struct sink *sink, const char *name)
+/* Makes the topic's handle, once. False: out of memory. */
+static bool
+attach(struct sink *sink, struct topic *topic)
 {
-    size_t low = 0, high = sink->n_topics;
-    struct sink_topic *grown;
+    rd_kafka_topic_conf_t *conf;
 
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = strcmp(name, rd_kafka_topic_name(sink->topics[middle].handle));
+    if (topic->handle != NULL)
+        return true;
+    conf = rd_kafka_default_topic_conf_dup(sink->producer);
+    rd_kafka_topic_conf_set_opaque(conf, topic);
+    topic->format = (int)record_format_of(sink->formats, topic->name);
+    topic->handle = rd_kafka_topic_new(sink->producer, topic->name, conf);
+    if (topic->handle == NULL)
+        rd_kafka_topic_conf_destroy(conf);
+    return topic->handle != NULL;
+}
 
-        if (order == 0)
-            return &sink->topics[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    grown = realloc(sink->topics, (sink->n_topics + 1) * sizeof *grown);
-    if (grown == NULL)
-        return NULL;
-    sink->topics = grown;
-    memmove(grown + low + 1, grown + low, (sink->n_topics - low) * sizeof *grown);
-    grown[low] = (struct sink_topic){ .handle = rd_kafka_topic_new(sink->producer, name, NULL),
-                                      .format = record_format_of(sink->formats, name) };
-    if (grown[low].handle == NULL) {
-        memmove(grown + low, grown + low + 1, (sink->n_topics - low) * sizeof *grown);
-        return NULL;
-    }
-    sink->n_topics++;
-    return &grown[low];
+static rd_kafka_headers_t *
+headers_of(const struct sink *sink, const struct topic *topic, const struct row_fields *fields)
+{
+    return record_make_headers(fields, (enum record_format)topic->format, sink->formats->source);
+}
+
+int64_t
+sink_record_bytes(const struct sink *sink, const struct topic *topic,
+                  const struct row_fields *fields)
+{
+    enum { NAMES_AND_THE_LIKE = 1024 };
+    size_t source = sink->formats->source != NULL ? strlen(sink->formats->source) : 0;
+    /* Everything of it, twice where a format may repeat it. */
+    int64_t bytes = (int64_t)(fields->payload.len + 2 * (fields->key.len + fields->headers.len) +
+                              source + NAMES_AND_THE_LIKE);
+    rd_kafka_headers_t *headers;
+
+    if (bytes <= topic->max_bytes)
+        return bytes;
+    headers = headers_of(sink, topic, fields);
+    bytes = record_batch_bytes(fields->key, fields->payload, headers);
+    rd_kafka_headers_destroy(headers);
+    return bytes;
 }
 
 /* librdkafka reads the payload where it lies; an empty one is not no payload. */
 static rd_kafka_resp_err_t
-hand_over(struct sink *sink, const struct sink_topic *topic, const struct row_fields *fields,
+hand_over(struct sink *sink, const struct topic *topic, const struct row_fields *fields,
           uint64_t position)
 {
-    rd_kafka_headers_t *headers = record_make_headers(fields, topic->format, sink->formats->source);
+    rd_kafka_headers_t *headers = headers_of(sink, topic, fields);
     rd_kafka_vu_t vu[] = {
         { .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic->handle },
         { .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
@@ -341,36 +292,70 @@ hand_over(struct sink *sink, const struct sink_topic *topic, const struct row_fi
 }
 
 int
-sink_produce(struct sink *sink, const struct row *row)
+sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fields, int64_t seq)
 {
-    struct row_fields fields;
-    const struct sink_topic *topic;
     rd_kafka_resp_err_t code;
     uint64_t position;
 
     if (sink->broken)
         return SINK_BROKEN;
-    row_read(row, &fields);
-    topic = topic_of(sink, fields.topic);
-    if (topic == NULL || !window_push(sink->window, row->seq, &position)) {
-        fail(sink, "out of memory", fields.topic, 0);
+    if (!attach(sink, topic) || !window_push(sink->window, seq, &position)) {
+        fail(sink, "out of memory", topic->name, 0);
         return SINK_BROKEN;
     }
     if (window_open(sink->window) == 1)
         sink->progress_ms = clock_mono_ms();
-    code = hand_over(sink, topic, &fields, position);
+    code = hand_over(sink, topic, fields, position);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return SINK_TAKEN;
     window_pop(sink->window);
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         return SINK_FULL;
-    fail(sink, rd_kafka_err2str(code), fields.topic, row->seq);
+    if (verdict_of((int)code) != NULL) {
+        judge_not_taken(sink->judge, topic, seq, (int)code);
+        return SINK_REFUSED;
+    }
+    fail(sink, rd_kafka_err2str(code), topic->name, seq);
     return SINK_BROKEN;
+}
+
+/* Batches were refused as too large by another limit than the one that we know
+ * now: what the new one allows need not be suspected. */
+static void
+limit_changed(void *user, const struct topic *topic)
+{
+    struct sink *sink = user;
+
+    judge_acquit(sink->judge, topic);
+}
+
+void
+sink_ask(struct sink *sink, struct topic *topic)
+{
+    if (!topic->asking)
+        limits_ask(&sink->limits, topic);
+}
+
+bool
+sink_asking(const struct sink *sink)
+{
+    return sink->limits.waiting > 0;
+}
+
+int64_t
+sink_batch_bytes(const struct sink *sink)
+{
+    return sink->batch_bytes;
 }
 
 void
 sink_serve(struct sink *sink, int wait_ms)
 {
+    /* Two queues, and one can be waited for. */
+    if (sink_asking(sink)) {
+        limits_serve(&sink->limits, sink->topics, limit_changed, sink);
+        wait_ms = wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
+    }
     rd_kafka_poll(sink->producer, wait_ms);
     if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
         may_complain(sink))

@@ -11,6 +11,7 @@
 #define OUTBOX_SINK_H
 
 #include "base/log.h"
+#include "outbox/judge.h"
 #include "outbox/record.h"
 #include "outbox/tally.h"
 #include "outbox/window.h"
@@ -29,19 +30,35 @@ struct sink_options {
 /* 0, or SAGA_EINVAL if a property belongs to the relay, or a format is none. */
 int sink_check(const struct sink_options *options, struct saga_error *err);
 
-/* Contacts nobody yet. `options` and `window` must outlive the sink. */
+/* Contacts nobody yet. All but `err` must outlive the sink. No batch will be
+ * larger than the smallest limit that `topics` knows of by now. What Kafka
+ * refuses is told to the judge. */
 int sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
-              struct saga_error *err);
+              struct topics *topics, struct judge *judge, struct saga_error *err);
 
 /* Drops what was not answered. Every answer that came is in the window after.
  * Returns how many messages were refused; logs the first. */
 int64_t sink_close(struct sink *sink);
 
-enum { SINK_TAKEN, SINK_FULL, SINK_BROKEN };
+/* SINK_REFUSED: librdkafka itself says never; the judge knows. */
+enum { SINK_TAKEN, SINK_FULL, SINK_REFUSED, SINK_BROKEN };
 
 /* Hands a row over and enters it in the window. Its page must stay until the
  * window has settled it or the sink is closed. SINK_FULL: serve, try again. */
-int sink_produce(struct sink *sink, const struct row *row);
+int sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fields,
+                 int64_t seq);
+
+/* A batch with this row alone; an upper bound, where that is within the limit. */
+int64_t sink_record_bytes(const struct sink *sink, const struct topic *topic,
+                          const struct row_fields *fields);
+
+/* Asks for the topic's limit. The answer comes to the topic, within seconds and
+ * if only to say that there is none. */
+void sink_ask(struct sink *sink, struct topic *topic);
+bool sink_asking(const struct sink *sink);
+
+/* The largest batch that it makes. */
+int64_t sink_batch_bytes(const struct sink *sink);
 
 /* Takes in answers, for at most `wait_ms`; returns as soon as there are some. */
 void sink_serve(struct sink *sink, int wait_ms);

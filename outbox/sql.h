@@ -101,7 +101,8 @@
     " WHERE stream = $1 AND owner = $2 AND epoch = $3 AND prev::text = $4"                         \
     "   AND cur::text IS NOT DISTINCT FROM $5 AND last_seq = $6"                                   \
     "   AND pg_catalog.set_config('synchronous_commit', $8, true) IS NOT NULL"
-#define SQL_CURSOR_RETURNING " RETURNING wanted IS NOT NULL, floor_xid, cur_floor_xid"
+#define SQL_CURSOR_WANTED    " RETURNING wanted IS NOT NULL AS wanted"
+#define SQL_CURSOR_RETURNING SQL_CURSOR_WANTED ", floor_xid, cur_floor_xid"
 
 /* The floor: the sequence was read before, and now this transaction gets its
  * xid. Whoever has a later xid draws a later seq. */
@@ -244,5 +245,82 @@
              "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
              "           (SELECT $5::pg_catalog.pg_snapshot))" of_stream                           \
              " ORDER BY m.seq LIMIT $1")
+
+/* --- parking ------------------------------------------------------------ */
+
+/*
+ * The rows that are parked go where they belong in the statement in which the
+ * cursor passes them, and from table to table: no payload travels. Row by row
+ * by the index on seq, whatever the planner believes of the array's length. A
+ * row that is there already was read a second time after a takeover.
+ */
+#define SQL_CURSOR_PARK                                                                            \
+    "WITH passed AS (" SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE SQL_CURSOR_WANTED ")," \
+    " parked AS ("                                                                                 \
+    "    INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload, created_at,"    \
+    "                               error, attempts)"                                              \
+    "    SELECT m.seq, m.message_id, m.topic, m.key, m.headers, m.payload, m.created_at,"          \
+    "           coalesce(item.error, 'waits behind an earlier message of its key'),"               \
+    "           CASE WHEN item.error IS NULL THEN 0 ELSE 1 END"                                    \
+    "      FROM passed, ROWS FROM (pg_catalog.unnest($10::bigint[]),"                              \
+    "                              pg_catalog.unnest($11::text[])) AS item (seq, error),"          \
+    "           LATERAL (SELECT * FROM outbox.message WHERE seq = item.seq OFFSET 0) AS m"         \
+    "    ON CONFLICT (seq) DO NOTHING"                                                             \
+    "    RETURNING seq, topic, key, error),"                                                       \
+    " keys AS ("                                                                                   \
+    "    INSERT INTO outbox.parked_key (topic, key, error)"                                        \
+    "    SELECT DISTINCT ON (topic, key) topic, key, error FROM parked WHERE key IS NOT NULL"      \
+    "     ORDER BY topic, key, seq"                                                                \
+    "    ON CONFLICT (topic, key) DO NOTHING)"                                                     \
+    " SELECT wanted FROM passed"
+
+/* What the owner of stream $1 of $2 has to know of what is parked. */
+#define SQL_PARKED_KEYS                                                                            \
+    "SELECT topic, key FROM outbox.parked_key WHERE outbox.stream_of(key, NULL, $2) = $1"
+#define SQL_PARKED_KEYLESS                                                                         \
+    "SELECT EXISTS (SELECT FROM outbox.parked"                                                     \
+    "                WHERE key IS NULL AND outbox.stream_of(NULL, message_id, $2) = $1)"
+
+/* The oldest request; of messages without a key, each has its own. */
+#define SQL_RETRY_NEXT                                                                             \
+    "SELECT topic, key, request"                                                                   \
+    "  FROM ((SELECT topic, key, request FROM outbox.parked_key"                                   \
+    "          WHERE request IS NOT NULL AND outbox.stream_of(key, NULL, $2) = $1"                 \
+    "          ORDER BY request LIMIT 1)"                                                          \
+    "        UNION ALL"                                                                            \
+    "        (SELECT topic, NULL, request FROM outbox.parked"                                      \
+    "          WHERE request IS NOT NULL AND outbox.stream_of(NULL, message_id, $2) = $1"          \
+    "          ORDER BY request LIMIT 1)) AS asked"                                                \
+    " ORDER BY request LIMIT 1"
+
+#define SQL_RETRY_PAGE_KEY                                                                         \
+    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.parked m"                                    \
+             " WHERE m.topic = $3 AND m.key = $4 ORDER BY m.seq LIMIT $1")
+#define SQL_RETRY_PAGE_KEYLESS                                                                     \
+    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.parked m"                                    \
+             " WHERE m.topic = $3 AND m.key IS NULL AND m.request IS NOT NULL"                     \
+             "   AND outbox.stream_of(NULL, m.message_id, $5) = $4"                                \
+             " ORDER BY m.seq LIMIT $1")
+
+/* Published ($9) is gone. $10 is the row that was refused again, if any: it
+ * stays with its new error, and the request is answered. */
+#define SQL_RETRY_STORE                                                                            \
+    "WITH owner AS (" SQL_CURSOR_UPDATE SQL_CURSOR_FENCE SQL_CURSOR_WANTED "),"                    \
+    " published AS ("                                                                              \
+    "    DELETE FROM outbox.parked p USING owner WHERE p.seq = ANY ($9::bigint[])),"               \
+    " refused AS ("                                                                                \
+    "    UPDATE outbox.parked p SET error = $11, attempts = attempts + 1, request = NULL"          \
+    "      FROM owner WHERE p.seq = $10 RETURNING p.topic, p.key),"                                \
+    " answered AS ("                                                                               \
+    "    UPDATE outbox.parked_key k SET error = $11, request = NULL"                               \
+    "      FROM refused r WHERE k.topic = r.topic AND k.key = r.key)"                              \
+    " SELECT wanted FROM owner"
+
+/* Nothing is left of the pair; only the owner could have added to it. */
+#define SQL_RETRY_RELEASE                                                                          \
+    "WITH owner AS (" SQL_CURSOR_UPDATE SQL_CURSOR_FENCE SQL_CURSOR_WANTED "),"                    \
+    " released AS ("                                                                               \
+    "    DELETE FROM outbox.parked_key k USING owner WHERE k.topic = $9 AND k.key = $10)"          \
+    " SELECT wanted FROM owner"
 
 #endif

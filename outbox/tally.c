@@ -129,6 +129,7 @@ tally_read(const struct tally *tally, struct saga_relay_stats *stats)
     now.reconnects = atomic_load(&tally->reconnects);
     now.refused = atomic_load(&tally->refused);
     now.producers = atomic_load(&tally->producers);
+    now.parked = atomic_load(&tally->parked);
     now.epoch = atomic_load(&tally->epoch);
     now.streams = atomic_load(&tally->streams);
     now.alive_us = atomic_load(&tally->alive_us);

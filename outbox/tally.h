@@ -20,7 +20,7 @@ struct spread {
 
 struct tally {
     _Atomic int64_t published, pairs, polls, cursor_writes, forced_flushes, acquired, reconnects,
-        refused, producers;
+        refused, producers, parked;
     _Atomic int32_t state; /* SAGA_RELAY_CONNECTING, ... */
     _Atomic int32_t streams;
     _Atomic int64_t epoch, alive_us, answered_us;

@@ -53,6 +53,17 @@ window_push(struct window *window, int64_t seq, uint64_t *position)
     return true;
 }
 
+bool
+window_push_parked(struct window *window, int64_t seq)
+{
+    uint64_t position;
+
+    if (!window_push(window, seq, &position))
+        return false;
+    *entry(window, position) = (struct window_entry){ .seq = seq, .acked = true, .parked = true };
+    return true;
+}
+
 void
 window_pop(struct window *window)
 {
@@ -72,12 +83,15 @@ window_ack(struct window *window, uint64_t position)
 }
 
 size_t
-window_settle(struct window *window, int64_t *seq)
+window_settle(struct window *window, int64_t *seq, size_t *parked)
 {
     size_t n = 0;
 
-    for (; window->first != window->next && entry(window, window->first)->acked; n++)
+    *parked = 0;
+    for (; window->first != window->next && entry(window, window->first)->acked; n++) {
+        *parked += entry(window, window->first)->parked ? 1 : 0;
         *seq = entry(window, window->first++)->seq;
+    }
     return n;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The window of messages handed to the broker and not yet acknowledged.
+ * The window of messages handed to the broker and not yet acknowledged, and of
+ * those among them that are to be parked instead.
  *
  * Owns the order in which acknowledgements may move the cursor: only over a
  * prefix without holes. Knows nothing of Kafka or PostgreSQL; the sink calls
@@ -21,7 +22,7 @@ struct window {
 
 struct window_entry {
     int64_t seq;
-    bool acked;
+    bool acked, parked;
 };
 
 /* Zero is a valid empty window. */
@@ -33,6 +34,9 @@ void window_reset(struct window *window);
 /* Adds a message behind the others. False: out of memory. */
 bool window_push(struct window *window, int64_t seq, uint64_t *position);
 
+/* The same for one that nobody need acknowledge: it is to be parked. */
+bool window_push_parked(struct window *window, int64_t seq);
+
 /* Takes the youngest back; it was not handed over after all. */
 void window_pop(struct window *window);
 
@@ -40,8 +44,8 @@ int64_t window_seq(const struct window *window, uint64_t position);
 void window_ack(struct window *window, uint64_t position);
 
 /* Removes the acknowledged prefix. Returns how many messages that were; if not
- * 0, `seq` is that of the last. */
-size_t window_settle(struct window *window, int64_t *seq);
+ * 0, `seq` is that of the last. `parked` of them are to be parked. */
+size_t window_settle(struct window *window, int64_t *seq, size_t *parked);
 
 size_t window_open(const struct window *window); /* messages in it */
 

