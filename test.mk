@@ -4,20 +4,20 @@
 #
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
-#   test/model/*.c, test/chaos/*.c                          in the flavour release only
+#   test/model/*.c, test/chaos/relay.c                      in the flavour release only
 #   test/fuzz/*.c                                           in the flavour fuzz, by clang
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
 
-RELEASE_TESTS := $(wildcard test/model/*.c test/chaos/*.c)
+RELEASE_TESTS := $(wildcard test/model/*.c) test/chaos/relay.c
 TEST_SRCS := $(if $(filter crash,$(FLAVOUR)),$(wildcard test/crash/*.c),\
                $(wildcard test/unit/*/*.c test/integration/*.c) $(if $(filter release,$(FLAVOUR)),$(RELEASE_TESTS)))
 TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard test/programs/*.c))
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
-.PHONY: test tests test-matrix valgrind fuzz fuzzers model
+.PHONY: test tests test-matrix valgrind fuzz fuzzers model chaos
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -37,7 +37,9 @@ $(filter-out $(B)/test/programs/%,$(TEST_PROGRAMS)): | $(filter $(B)/test/progra
 $(TEST_PROGRAMS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
+
+$(B)/test/chaos/relay: $(call obj,$(filter-out test/chaos/relay.c,$(wildcard test/chaos/*.c)))
 
 test:                                          ## all tests; make test T=pattern: some
 	@tools/setup build test
@@ -46,6 +48,12 @@ test:                                          ## all tests; make test T=pattern
 valgrind:                                      ## the unit tests under valgrind
 	@tools/setup build test valgrind
 	@test/run valgrind
+
+# Says its seed; give it back as SEED. What happened is in build/chaos/SEED.
+chaos:                                         ## relay, PostgreSQL and Kafka killed under load: DURATION=600 SEED=n
+	@tools/setup build test
+	@$(MAKE) --no-print-directory -j$$(nproc) all build/release/test/chaos/relay
+	@CHAOS_DURATION=$(or $(DURATION),600) CHAOS_SEED=$(SEED) tools/servers -- build/release/test/chaos/relay
 
 model:                                         ## the relay's model with more crashes and takeovers than make test (minutes)
 	@tools/setup build test

@@ -68,7 +68,7 @@ create_topic(const char *name, int partitions, const char *const *settings)
     rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     char why[256] = "";
-    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, why, sizeof why);
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, -1, why, sizeof why);
     rd_kafka_event_t *event;
     const rd_kafka_topic_result_t *const *results;
     size_t n;

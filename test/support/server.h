@@ -23,6 +23,9 @@ struct server {
 #define GIVEN_SERVER(...) given_server((const char *const[]){ __VA_ARGS__, NULL })
 struct server *given_server(const char *const *kind_and_settings);
 
+/* `n` nodes of one Kafka; a topic has that many replicas. */
+void given_kafka_cluster(struct server **nodes, int n);
+
 void server_start(struct server *server);
 void server_stop(struct server *server);   /* in order */
 void server_kill(struct server *server);   /* SIGKILL, its children too */

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Relays, PostgreSQL and Kafka are hurt as a seed says, while services write;
+ * in the end everything committed is published, nothing else is, and each key
+ * is in order.
+ *
+ *     make chaos DURATION=600 SEED=42
+ *
+ * Without DURATION it is the short form of `make test`. A long one has a
+ * cluster of three brokers instead of a single one.
+ */
+/* serial */
+#include "test/chaos/faults.h"
+#include "test/chaos/judge.h"
+#include "test/support/db.h"
+#include "test/support/kafka.h"
+#include "test/support/run.h"
+#include "test/support/wait.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SHORT_S = 12, LONG_S = 60, SETTLE_MS = 90000, PARTITIONS = 3 };
+
+static int
+duration_s(void)
+{
+    const char *text = getenv("CHAOS_DURATION");
+
+    return text != NULL && *text != '\0' ? atoi(text) : SHORT_S;
+}
+
+static uint64_t
+seed(void)
+{
+    const char *text = getenv("CHAOS_SEED");
+
+    return text != NULL && *text != '\0' ? strtoull(text, NULL, 10)
+                                         : (uint64_t)(monotonic_us() ^ getpid()) % 1000000;
+}
+
+static void
+open_scene(struct scene *scene, struct writers_choice *writing)
+{
+    const char *address;
+
+    scene->postgres = GIVEN_SERVER("pg", "wal_writer_delay=2s", "checkpoint_timeout=30s");
+    scene->n_kafka = duration_s() >= LONG_S ? NODES_MAX : 1;
+    given_kafka_cluster(scene->kafka, scene->n_kafka);
+    address = scene->kafka[0]->address;
+    for (int i = 1; i < scene->n_kafka; i++)
+        address = text_of("%s,%s", address, scene->kafka[i]->address);
+    use_brokers(address);
+    for (int i = 0; i < TOPICS; i++)
+        writing->topics[i] = GIVEN_TOPIC(PARTITIONS);
+    writing->conninfo = scene->conninfo = given_database_in(scene->postgres);
+    scene->arrivals = start_arrivals(writing->topics[0], PARTITIONS);
+}
+
+/* Everything that is committed has been published, or is as if it were lost. */
+static void
+settle(PGconn *conn)
+{
+    struct deadline deadline = deadline_in(SETTLE_MS);
+
+    while (db_int(conn, "SELECT count(*) FROM outbox.local_messages"
+                        " WHERE status IN ('pending', 'delayed')") > 0)
+        if (!wait_a_little(&deadline))
+            return; /* the judge tells what is missing */
+}
+
+static void
+report(const struct writers *writers, const struct scene *scene, const struct faults *faults)
+{
+    struct writers_sum sum = writers_sum(writers);
+
+    print_faults(faults);
+    printf("  %-34s %" PRId64 "\n", "transactions committed", sum.committed);
+    printf("  %-34s %" PRId64 "\n", "rolled back", sum.rolled_back);
+    printf("  %-34s %" PRId64 "\n", "COMMIT without an answer", sum.unknown);
+    printf("  %-34s %d\n", "relays overtaken", scene->relays->restarts);
+    printf("  %-34s %d\n", "relays with another clock", scene->relays->skewed);
+}
+
+START_TEST(test_relay_survives_chaos)
+{
+    uint64_t number = seed();
+    struct chance chance = chance_of(number, 0);
+    const char *dir = text_of("%s/../chaos/%" PRIu64, build_dir(), number);
+    struct writers_choice writing = { .dir = dir, .seed = number, .n = 4, .pause_ms = 40 };
+    struct scene scene = { .chance = &chance, .writing = &writing, .lease_ms = 1000 };
+    struct writers *writers;
+    struct faults *faults;
+    PGconn *conn;
+    int violated;
+
+    printf("  seed %" PRIu64 ", %d s; what happens is noted in build/chaos/%" PRIu64 "\n", number,
+           duration_s(), number);
+    run_process(ARGS("mkdir", "-p", dir));
+    scene.log = fopen(text_of("%s/faults", dir), "w");
+    ck_assert_ptr_nonnull(scene.log);
+    open_scene(&scene, &writing);
+    conn = db_connect(scene.conninfo);
+    make_ledger(conn);
+    scene.relays = given_relays(scene.postgres->address, db_text(conn, "SELECT current_database()"),
+                                scene.lease_ms, &chance);
+    PQfinish(conn);
+    writers = start_writers(&writing);
+    faults = new_faults(&scene);
+
+    let_loose(faults, duration_s() * 1000);
+
+    stop_writers(writers);
+    conn = db_connect(scene.conninfo);
+    settle(conn);
+    relays_supervise(scene.relays);
+    report(writers, &scene, faults);
+    copy_acknowledged(writers, conn);
+    copy_records(conn, writing.topics, TOPICS);
+    violated = judge(conn, dir);
+    ck_assert_msg(violated == 0, "seed %" PRIu64 ": %d rules are violated; see %s", number,
+                  violated, dir);
+    fclose(scene.log);
+    PQfinish(conn);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "chaos/relay",
+        .tests = TESTS(test_relay_survives_chaos),
+        .timeout_s = 2 * duration_s() + 300,
+    });
+}
