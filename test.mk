@@ -5,7 +5,7 @@
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
 #   test/model/*.c, test/chaos/relay.c                      in the flavour release only
-#   test/fuzz/*.c                                           in the flavour fuzz, by clang
+#   test/fuzz/*.c                                           in the flavour fuzz, by clang; elsewhere they run their seeds only
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
@@ -39,7 +39,11 @@ $(TEST_PROGRAMS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
 
-$(B)/test/chaos/relay: $(call obj,$(filter-out test/chaos/relay.c,$(wildcard test/chaos/*.c)))
+$(B)/test/chaos/relay: $(call obj,$(filter-out test/chaos/relay.c,$(wildcard test/chaos/*.c))) | $(B)/test/chaos/clock.so
+$(B)/test/chaos/clock.so: test/chaos/preload/clock.c
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -shared -fvisibility=default -o $@ $< -ldl
 
 test:                                          ## all tests; make test T=pattern: some
 	@tools/setup build test
@@ -59,14 +63,17 @@ model:                                         ## the relay's model with more cr
 	@tools/setup build test
 	test/model/check -DEPOCHS=3
 
-# The runtime of libFuzzer has the main function.
+# The runtime of libFuzzer has the main function. In other flavours a target only runs what it is given.
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard test/fuzz/*.c))
-$(FUZZERS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
+FUZZ_MAIN = $(if $(filter fuzz,$(FLAVOUR)),,$(call obj,test/fuzz/replay/main.c))
+$(FUZZERS): $(B)/%: $(B)/obj/%.o $(FUZZ_MAIN) $(B)/test/everything.a
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) -fsanitize=fuzzer -o $@ $^ $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
+	$(Q)$(CC) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) -o $@ $^ $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
 
 fuzzers: $(FUZZERS)
+tests: $(if $(filter crash fuzz,$(FLAVOUR)),,$(FUZZERS))
+$(B)/test/unit/fuzz/seeds: | $(FUZZERS)
 
 fuzz:                                          ## test/fuzz: every target for DURATION=30 seconds; F=name: only this one
 	@tools/setup build test fuzz

@@ -90,7 +90,7 @@ START_TEST(test_relay_survives_chaos)
     uint64_t number = seed();
     struct chance chance = chance_of(number, 0);
     const char *dir = text_of("%s/../chaos/%" PRIu64, build_dir(), number);
-    struct writers_choice writing = { .dir = dir, .seed = number, .n = 4, .pause_ms = 40 };
+    struct writers_choice writing = { .dir = dir, .seed = number, .n = 6, .pause_ms = 30 };
     struct scene scene = { .chance = &chance, .writing = &writing, .lease_ms = 1000 };
     struct writers *writers;
     struct faults *faults;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libfaketime shifts what a relay takes for the date; durations stay right.
+ * Two processes, started and ended by hand.
  */
 #include "test/chaos/relays.h"
 
@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define FAKETIME "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 enum { EXIT_OVERTAKEN = 4, STOP_MS = 30000 };
 
@@ -55,17 +53,17 @@ given_relays(const char *address, const char *database, int lease_ms, struct cha
 void
 relays_start(struct relays *relays, int i)
 {
-    static const char *const clocks[] = { NULL, NULL, "+600s", "-600s", "+2d", "-2d" };
+    static const int clocks[] = { 0, 0, 600, -600, 200000, -200000 };
     struct relay *relay = &relays->relays[i];
-    const char *clock = clocks[between(relays->chance, 0, 5)];
-    const char *environment[] = { "LD_PRELOAD=" FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC=1",
-                                  text_of("FAKETIME=%s", clock != NULL ? clock : ""), NULL };
+    int clock = clocks[between(relays->chance, 0, 5)];
+    const char *environment[] = { text_of("LD_PRELOAD=%s/test/chaos/clock.so", build_dir()),
+                                  text_of("CLOCK_SHIFT=%d", clock), NULL };
 
-    relays->skewed += clock != NULL;
+    relays->skewed += clock != 0;
     relay->frozen = false;
     relay->process = start_process(ARGS("outbox-relay", "--database", relay->conninfo, "--brokers",
                                         brokers(), "--config", relay->config),
-                                   clock != NULL ? environment : NULL);
+                                   clock != 0 ? environment : NULL);
 }
 
 void
