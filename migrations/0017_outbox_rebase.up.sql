@@ -35,7 +35,8 @@ AS $$
                 WHEN p.published THEN 'published'
                 ELSE 'unpublished' END
       FROM outbox.message m
-      JOIN outbox.stream s ON s.stream = 0
+      JOIN outbox.stream s
+        ON s.stream = outbox.stream_of(m.key, m.message_id, (SELECT max(n.streams) FROM outbox.stream n))
       LEFT JOIN restored r ON r.writer = m.xmin
      CROSS JOIN LATERAL (
            SELECT pg_visible_in_snapshot(m.xid, s.prev)
@@ -176,7 +177,7 @@ BEGIN
     UPDATE outbox.stream
        SET prev = present, floor_seq = greatest(seqs.top, seqs.stands), floor_xid = pg_current_xact_id(),
            cur = NULL, cur_floor_seq = NULL, cur_floor_xid = NULL, last_seq = 0,
-           owner = NULL, lease_until = '-infinity', epoch = epoch + 1, timeline = NULL,
+           owner = NULL, instance = NULL, wanted = NULL, lease_until = '-infinity', epoch = epoch + 1, timeline = NULL,
            system_identifier = (SELECT c.system_identifier FROM pg_control_system() c);
 END
 $$;

@@ -18,13 +18,16 @@ static PGconn *conn, *there;        /* of the copy */
 static const char *topic;
 static struct mock *mock;
 
-/* Takes `n` xids, so that one cluster is ahead of the other. */
+/* Takes xids until the cluster is well ahead of the other one. */
 static void
-use_xids(PGconn *of, int n)
+put_ahead(PGconn *of, PGconn *other)
 {
+    long n = 1000 + db_int(other, "SELECT pg_current_xact_id()::text::int8") -
+             db_int(of, "SELECT pg_current_xact_id()::text::int8");
+
     db_exec(
         of,
-        "DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
+        "DO $$ BEGIN FOR i IN 1..%ld LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
         n);
 }
 
@@ -157,7 +160,7 @@ START_TEST(test_rebase_o8_a_restored_outbox_loses_nothing)
     size_t was;
 
     given_other_cluster();
-    use_xids(conn, 1000);
+    put_ahead(conn, there);
     given_busy_original();
     copy_outbox();
     /* Nobody has noticed yet. */
@@ -199,7 +202,7 @@ START_TEST(test_rebase_o8_into_a_cluster_that_is_ahead)
 
     given_other_cluster();
     given_busy_original();
-    use_xids(there, 5000);
+    put_ahead(there, conn);
     copy_outbox();
     enqueue_all(there, "n", 2);
     enqueue_behind_savepoint(there, "s1");
@@ -221,7 +224,7 @@ START_TEST(test_rebase_o8_publishes_again_what_may_have_been_written_here)
     enqueue_all(conn, "a", 2);
     publish_once(original);
     copy_outbox();
-    use_xids(there, 3000);
+    put_ahead(there, conn);
     db_exec(there, "CREATE TEMP TABLE kept AS TABLE outbox.message; DELETE FROM outbox.message");
     for (int i = 1; i <= 2; i++)
         db_exec(there,
@@ -244,7 +247,7 @@ START_TEST(test_rebase_o8_of_a_replicated_outbox)
     given_other_cluster();
     original = given_database_in(source);
     from = db_connect(original);
-    use_xids(from, 1000);
+    put_ahead(from, there);
     db_exec(from, "CREATE PUBLICATION p FOR TABLE outbox.message, outbox.stream");
     db_exec(there, "TRUNCATE outbox.stream");
     db_exec(there, "CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION p", original);
@@ -270,6 +273,35 @@ START_TEST(test_rebase_o8_of_a_replicated_outbox)
     publish_once(copy);
     ck_assert_str_eq(published_first(topic), "a1 a2 a3 a4 a5 b1 b2 b3 n1 n2");
     PQfinish(from);
+}
+END_TEST
+
+/* Each stream has come to another place. */
+START_TEST(test_rebase_o8_with_several_streams)
+{
+    int before;
+
+    given_other_cluster();
+    db_exec(conn, "SELECT outbox.set_streams(4)");
+    put_ahead(conn, there);
+    enqueue_many(conn, topic, "m", 40);
+    publish_once(original); /* stream 0 of them */
+    before = published_count(topic);
+    ck_assert(before > 0 && before < 40);
+    copy_outbox();
+    enqueue_many(there, topic, "n", 40);
+    EXPECT_ANSWER(
+        SAGACTL(copy, "outbox", "rebase", "--json"), 0,
+        text_of("{\"unpublished\":%d,\"written_here\":40,\"doubtful\":0,\"published\":%d}",
+                40 - before, before));
+    for (int i = 0; i < 4; i++) {
+        struct saga_error err;
+
+        ck_assert_msg(publish_once_with(RELAY(.conninfo = copy, .stream = i), &err) == 0, "%s",
+                      err.message);
+    }
+    ck_assert_int_eq(published_count(topic), 80);
+    ck_assert_int_eq(pending(there), 0);
 }
 END_TEST
 
@@ -363,8 +395,9 @@ main(void)
         .tests = TESTS(test_rebase_o8_a_restored_outbox_loses_nothing,
                        test_rebase_o8_into_a_cluster_that_is_ahead,
                        test_rebase_o8_publishes_again_what_may_have_been_written_here,
-                       test_rebase_o8_of_a_replicated_outbox, test_rebase_waits_for_writers,
-                       test_rebase_refuses_what_is_no_copy, test_rebase_refuses_beside_a_relay,
+                       test_rebase_o8_of_a_replicated_outbox, test_rebase_o8_with_several_streams,
+                       test_rebase_waits_for_writers, test_rebase_refuses_what_is_no_copy,
+                       test_rebase_refuses_beside_a_relay,
                        test_rebase_must_be_the_first_of_its_transaction,
                        test_relay_refuses_a_sequence_that_went_back),
         .setup = setup,
