@@ -68,7 +68,7 @@ copy_outbox(void)
         "  t \"$2\" \"TRUNCATE $x\"; t \"$1\" \"COPY $x TO STDOUT\" | t \"$2\" \"COPY $x FROM "
         "STDIN\"\n"
         "done\n"
-        "t \"$1\" \"SELECT format('SELECT setval(%L, %s)', schemaname || '.' || sequencename, "
+        "t \"$1\" \"SELECT format('SELECT setval(%L, %s);', schemaname || '.' || sequencename, "
         "last_value)"
         "   FROM pg_sequences WHERE schemaname = 'outbox' AND last_value IS NOT NULL\" | t \"$2\" "
         "\"$(cat)\" > /dev/null\n";
