@@ -21,6 +21,7 @@ static const char usage_text[] =
     "  cancel ID --reason WHY asks for a saga to be undone\n"
     "  audit [ID]             what operators did (--limit)\n"
     "  outbox status          what waits to be published, and who publishes\n"
+    "  outbox streams N       divides the outbox into N streams (--dry-run)\n"
     "  outbox rebase          makes a restored outbox fit for a relay (--dry-run)\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N|all]   undoes the last N (1): drops tables with what is in them\n"
@@ -71,6 +72,7 @@ static const struct verb {
     { NULL, "cancel", saga_cancel, "r", 30000, 1, 1, " ID --reason WHY" },
     { NULL, "audit", saga_audit, "l", 30000, 0, 1, " [ID]" },
     { "outbox", "status", outbox_status, "", 30000, 0, 0, "" },
+    { "outbox", "streams", outbox_streams, "tn", 0, 1, 1, " N" },
     { "outbox", "rebase", outbox_rebase, "tn", 0, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
     { "migrate", "down", migrate_down, "mt", 0, 0, 1, " [N|all]" },

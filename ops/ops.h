@@ -34,6 +34,7 @@ int saga_retry(struct call *call);
 int saga_cancel(struct call *call);
 int saga_audit(struct call *call);
 int outbox_status(struct call *call);
+int outbox_streams(struct call *call);
 int outbox_rebase(struct call *call);
 int migrate_up(struct call *call);
 int migrate_down(struct call *call);

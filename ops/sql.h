@@ -207,16 +207,18 @@
 
 #define SQL_OUTBOX_STATUS                                                                          \
     "SELECT s.stream,"                                                                             \
-    " CASE WHEN s.lease_until > pg_catalog.clock_timestamp() THEN 'running'"                       \
-    "      ELSE 'none' END AS relay, s.epoch, p.pending, " SQL_AT(                                 \
-        "p.oldest") " AS oldest_pending,"                                                          \
-                    " pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp() - "       \
-                    "p.oldest) AS lag"                                                             \
-                    " FROM outbox.stream s"                                                        \
-                    " CROSS JOIN (SELECT pg_catalog.count(*) AS pending, "                         \
-                    "pg_catalog.min(created_at) AS oldest"                                         \
-                    "             FROM outbox.local_messages WHERE status = 'pending') AS p"       \
-                    " ORDER BY s.stream"
+    " CASE WHEN s.owner IS NOT NULL AND s.lease_until > pg_catalog.clock_timestamp()"              \
+    "      THEN 'running' ELSE 'none' END AS relay, s.instance, s.epoch, p.pending,"               \
+    " " SQL_AT("p.oldest") " AS oldest_pending,"                                                   \
+                           " pg_catalog.date_trunc('milliseconds',"                                \
+                           " pg_catalog.clock_timestamp() - p.oldest) AS lag"                      \
+                           " FROM outbox.stream s"                                                 \
+                           " CROSS JOIN LATERAL"                                                   \
+                           " (SELECT pg_catalog.count(*) AS pending, "                             \
+                           "pg_catalog.min(m.created_at) AS oldest"                                \
+                           "    FROM outbox.local_messages m WHERE m.status = 'pending'"           \
+                           "     AND outbox.stream_of(m.key, m.id, s.streams) = s.stream) AS p"    \
+                           " ORDER BY s.stream"
 
 /* For the session: sagactl's own, which ends with it. */
 #define SQL_LOCK_TIMEOUT "SELECT pg_catalog.set_config('lock_timeout', $1, false)"
@@ -224,5 +226,12 @@
 #define SQL_OUTBOX_REBASE                                                                          \
     "SELECT r.unpublished, r.written_here, r.doubtful, r.published,"                               \
     " pg_catalog.row_to_json(r)::text FROM outbox.rebase($1) AS r"
+
+/* What changing the number of streams does; the last column is for programs. */
+#define SQL_OUTBOX_STREAMS                                                                         \
+    "SELECT s.streams_before, s.published_again,"                                                  \
+    "       pg_catalog.json_build_object('streams_before', s.streams_before, 'streams', $1,"       \
+    "           'published_again', s.published_again)::text"                                       \
+    "  FROM outbox.set_streams($1, $2) AS s"
 
 #endif

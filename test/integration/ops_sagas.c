@@ -208,7 +208,8 @@ START_TEST(test_outbox_status_tells_what_waits)
     ck_assert_str_eq(json(answer, "0,pending"), "2");
     ck_assert_str_eq(json(answer, "0,relay"), "none");
     ck_assert_ptr_nonnull(json(answer, "0,oldest_pending"));
-    db_exec(conn, "UPDATE outbox.stream SET lease_until = now() + interval '1 min',"
+    db_exec(conn, "UPDATE outbox.stream SET owner = gen_random_uuid(),"
+                  " lease_until = now() + interval '1 min',"
                   " prev = pg_current_snapshot()");
     answer = SAGACTL(database, "outbox", "status", "--json");
     ck_assert_str_eq(json(answer, "0,pending"), "0");
