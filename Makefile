@@ -186,6 +186,8 @@ help:                                          ## this list
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR    ?= $(PREFIX)/share/saga
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
 
 define pc_file
 prefix=$(PREFIX)
@@ -206,7 +208,8 @@ export PC_SAGA  = $(call pc_file,libsaga,sagas$(comma) outbox and inbox on Postg
 export PC_KAFKA = $(call pc_file,libsaga-kafka,relay and consumers of libsaga on Kafka and Redis,libsaga = $(VERSION),$(KAFKA_DEPS))
 comma := ,
 
-install: all                                   ## headers, libraries, .pc files, programs, migrations
+# Settings that are there already are not overwritten, and changed ones are not taken out.
+install: all                                   ## headers, libraries, .pc files, programs, migrations, settings, systemd unit
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig \
 	    $(DESTDIR)$(INCLUDEDIR)/saga $(DESTDIR)$(DATADIR)/migrations
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
@@ -217,9 +220,18 @@ install: all                                   ## headers, libraries, .pc files,
 	printf '%s\n' "$$PC_SAGA" > $(DESTDIR)$(LIBDIR)/pkgconfig/libsaga.pc
 	printf '%s\n' "$$PC_KAFKA" > $(DESTDIR)$(LIBDIR)/pkgconfig/libsaga-kafka.pc
 	install -m 644 migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+	install -d $(DESTDIR)$(SYSCONFDIR)/saga $(DESTDIR)$(UNITDIR)
+	install -m 644 outbox/outbox-relay.ini $(DESTDIR)$(DATADIR)
+	[ -e $(DESTDIR)$(SYSCONFDIR)/saga/outbox-relay.ini ] || \
+	    install -m 640 outbox/outbox-relay.ini $(DESTDIR)$(SYSCONFDIR)/saga
+	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' outbox/outbox-relay.service \
+	    > $(DESTDIR)$(UNITDIR)/outbox-relay.service
 
 uninstall:                                     ## takes out what install put in
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) \
 	    $(addprefix $(DESTDIR)$(LIBDIR)/,$(notdir $(LIBS)) libsaga.so libsaga-kafka.so) \
 	    $(addprefix $(DESTDIR)$(LIBDIR)/pkgconfig/,libsaga.pc libsaga-kafka.pc)
+	! cmp -s $(DESTDIR)$(DATADIR)/outbox-relay.ini $(DESTDIR)$(SYSCONFDIR)/saga/outbox-relay.ini || \
+	    rm -f $(DESTDIR)$(SYSCONFDIR)/saga/outbox-relay.ini
+	rm -f $(DESTDIR)$(UNITDIR)/outbox-relay.service
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/saga $(DESTDIR)$(DATADIR)
