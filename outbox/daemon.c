@@ -142,7 +142,7 @@ finish_reload(struct daemon *daemon)
     board_show(daemon->board, &daemon->relays, &daemon->settings);
     board_reloaded(daemon->board, true);
     log_event(log_of(daemon), SAGA_LOG_INFO, "the new settings are in force",
-              LOG_INT("streams", daemon->relays.n));
+              LOG_INT("streams", atomic_load(&daemon->relays.n)));
     warn_of_settings(daemon, false);
     daemon->phase = daemon->ready ? RUNNING : STARTING;
     if (daemon->ready)
@@ -254,7 +254,7 @@ static int
 watch_over(struct daemon *daemon, struct saga_error *err)
 {
     for (;;) {
-        bool ended = relays_ended(&daemon->relays);
+        bool ended = relays_tend(&daemon->relays);
         int rc = relays_answer(&daemon->relays, err);
 
         if (ended && (daemon->phase != RELOADING || rc != 0))

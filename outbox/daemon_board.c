@@ -77,13 +77,14 @@ static struct board_stream
 look_at(const struct board *board, int i)
 {
     const struct relay_thread *thread = &board->relays->all[i];
-    struct board_stream stream = { .stats = { SAGA_RELAY_STATS } };
+    struct board_stream stream = { .number = i, .stats = { SAGA_RELAY_STATS } };
+    int64_t started_us = atomic_load(&thread->started_us);
 
     saga_relay_stats(thread->relay, &stream.stats);
-    if (stream.stats.alive_us < thread->started_us)
-        stream.stats.alive_us = thread->started_us;
-    if (stream.stats.answered_us < thread->started_us)
-        stream.stats.answered_us = thread->started_us;
+    if (stream.stats.alive_us < started_us)
+        stream.stats.alive_us = started_us;
+    if (stream.stats.answered_us < started_us)
+        stream.stats.answered_us = started_us;
     stream.ended = atomic_load(&thread->ended);
     if (i < board->n_past)
         add_counters(&stream.stats, &board->past[i]);
@@ -139,7 +140,7 @@ board_reloaded(struct board *board, bool succeeded)
 int
 board_read(struct board *board, struct board_view *view, struct saga_error *err)
 {
-    int rc = 0;
+    int rc = 0, n;
 
     *view = (struct board_view){ 0 };
     pthread_mutex_lock(&board->lock);
@@ -148,15 +149,15 @@ board_read(struct board *board, struct board_view *view, struct saga_error *err)
     view->lease_ms = board->lease_ms;
     view->reloads = board->reloads;
     view->reload_failures = board->reload_failures;
-    if (board->relays != NULL) {
-        view->streams = calloc((size_t)board->relays->n, sizeof *view->streams);
-        if (view->streams == NULL)
-            rc = error_set(err, SAGA_ENOMEM, "out of memory");
-        else
-            view->n = board->relays->n;
-    }
-    for (int i = 0; i < view->n; i++)
-        view->streams[i] = look_at(board, i);
+    n = board->relays != NULL ? board->relays->n : 0;
+    view->streams = calloc((size_t)n + 1, sizeof *view->streams);
+    if (view->streams == NULL)
+        rc = error_set(err, SAGA_ENOMEM, "out of memory");
+    for (int i = 0; rc == 0 && i < n; i++)
+        if (!atomic_load(&board->relays->all[i].gone))
+            view->streams[view->n++] = look_at(board, i);
+    if (view->n > 0)
+        view->wanted = view->streams[0].stats.streams;
     pthread_mutex_unlock(&board->lock);
     return rc;
 }

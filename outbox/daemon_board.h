@@ -12,13 +12,14 @@
 
 /* One stream, at one moment. */
 struct board_stream {
+    int number;
     struct saga_relay_stats stats; /* counters: since the process began */
     bool ended;                    /* its thread is no longer there */
 };
 
 struct board_view {
     struct board_stream *streams;
-    int n;
+    int n, wanted;  /* wanted: how many the outbox has; 0: not known yet */
     int64_t now_us; /* CLOCK_MONOTONIC */
     int32_t stall_ms, lease_ms;
     int64_t reloads, reload_failures;

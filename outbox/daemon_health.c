@@ -10,7 +10,7 @@
 enum {
     US_PER_MS = 1000,
     US_PER_S = 1000000,
-    SLACK_MS = 10000,          /* an owner writes the cursor every third of its lease */
+    SLACK_MS = 5000,           /* an owner writes the cursor every third of its lease */
     KAFKA_SILENT_US = 10000000 /* what is worth telling */
 };
 
@@ -36,7 +36,7 @@ health_ready(const struct board_view *view)
     for (int i = 0; i < view->n; i++)
         if (view->streams[i].ended || view->streams[i].stats.state == SAGA_RELAY_CONNECTING)
             return false;
-    return view->n > 0;
+    return view->n > 0 && view->n == view->wanted;
 }
 
 static bool
@@ -50,7 +50,7 @@ kafka_is_silent(const struct board_view *view, char *line, size_t size)
         snprintf(line, size,
                  "Kafka has acknowledged none of %" PRId64 " messages of stream %d for %" PRId64
                  " s",
-                 stats->waiting, i, stats->silent_us / US_PER_S);
+                 stats->waiting, view->streams[i].number, stats->silent_us / US_PER_S);
         return true;
     }
     return false;
@@ -66,18 +66,18 @@ health_well(const struct board_view *view, char *line, size_t size)
         int64_t quiet_us = view->now_us - stream->stats.answered_us;
 
         if (stream->ended) {
-            snprintf(line, size, "the relay of stream %d has ended", i);
+            snprintf(line, size, "the relay of stream %d has ended", stream->number);
             return false;
         }
         if (hangs(view, stream)) {
-            snprintf(line, size, "the relay of stream %d hangs: no round for %" PRId64 " s", i,
-                     (view->now_us - stream->stats.alive_us) / US_PER_S);
+            snprintf(line, size, "the relay of stream %d hangs: no round for %" PRId64 " s",
+                     stream->number, (view->now_us - stream->stats.alive_us) / US_PER_S);
             return false;
         }
         if (quiet_us > (int64_t)(view->lease_ms + SLACK_MS) * US_PER_MS) {
             snprintf(line, size,
-                     "PostgreSQL has not answered the relay of stream %d for %" PRId64 " s", i,
-                     quiet_us / US_PER_S);
+                     "PostgreSQL has not answered the relay of stream %d for %" PRId64 " s",
+                     stream->number, quiet_us / US_PER_S);
             return false;
         }
     }

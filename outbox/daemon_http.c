@@ -161,8 +161,7 @@ http_start(struct http **http, const char *listen, struct board *board, const st
     made->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, made, MHD_OPTION_SOCK_ADDR, &address.at.any,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U, MHD_OPTION_END);
+        (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_END);
     if (made->daemon == NULL) {
         http_stop(made);
         return error_set(err, SAGA_EINVAL, "cannot listen at %s: %s", listen,

@@ -56,7 +56,7 @@ write_counters(FILE *out, const struct board_view *view)
     for (size_t c = 0; c < sizeof counters / sizeof *counters; c++) {
         head(out, counters[c].name, "counter", counters[c].help);
         for (int i = 0; i < view->n; i++)
-            write_count(out, counters[c].name, i,
+            write_count(out, counters[c].name, view->streams[i].number,
                         stat_at(&view->streams[i].stats, counters[c].offset));
     }
 }
@@ -72,26 +72,27 @@ write_gauges(FILE *out, const struct board_view *view)
 {
     head(out, "unacknowledged_messages", "gauge", "Messages on their way to Kafka.");
     for (int i = 0; i < view->n; i++)
-        write_count(out, "unacknowledged_messages", i, view->streams[i].stats.waiting);
+        write_count(out, "unacknowledged_messages", view->streams[i].number,
+                    view->streams[i].stats.waiting);
     head(out, "kafka_silent_seconds", "gauge",
          "How long Kafka has acknowledged none of them; 0 while it does.");
     for (int i = 0; i < view->n; i++)
-        write_gauge(out, "kafka_silent_seconds", i,
+        write_gauge(out, "kafka_silent_seconds", view->streams[i].number,
                     (double)view->streams[i].stats.silent_us / US_PER_S);
     head(
         out, "open_transaction_seconds", "gauge",
         "How long the oldest transaction that is open has been seen open; it holds no message up.");
     for (int i = 0; i < view->n; i++)
-        write_gauge(out, "open_transaction_seconds", i,
+        write_gauge(out, "open_transaction_seconds", view->streams[i].number,
                     (double)view->streams[i].stats.open_us / US_PER_S);
     head(out, "heartbeat_seconds", "gauge", "How long ago the relay last came round.");
     for (int i = 0; i < view->n; i++)
-        write_gauge(out, "heartbeat_seconds", i,
+        write_gauge(out, "heartbeat_seconds", view->streams[i].number,
                     (double)(view->now_us - view->streams[i].stats.alive_us) / US_PER_S);
     head(out, "database_silent_seconds", "gauge",
          "How long ago PostgreSQL last answered the relay.");
     for (int i = 0; i < view->n; i++)
-        write_gauge(out, "database_silent_seconds", i,
+        write_gauge(out, "database_silent_seconds", view->streams[i].number,
                     (double)(view->now_us - view->streams[i].stats.answered_us) / US_PER_S);
 }
 
@@ -103,11 +104,11 @@ write_lease(FILE *out, const struct board_view *view)
     head(out, "state", "gauge", "1 for what the relay is doing: owner publishes, standby waits.");
     for (int i = 0; i < view->n; i++)
         for (int state = 0; state < 3; state++)
-            fprintf(out, "outbox_relay_state{stream=\"%d\",state=\"%s\"} %d\n", i, states[state],
-                    view->streams[i].stats.state == state);
+            fprintf(out, "outbox_relay_state{stream=\"%d\",state=\"%s\"} %d\n",
+                    view->streams[i].number, states[state], view->streams[i].stats.state == state);
     head(out, "epoch", "gauge", "The owner's epoch; 0 where this process is not the owner.");
     for (int i = 0; i < view->n; i++)
-        write_count(out, "epoch", i, view->streams[i].stats.epoch);
+        write_count(out, "epoch", view->streams[i].number, view->streams[i].stats.epoch);
 }
 
 /* --- how values are spread ------------------------------------------------ */
@@ -138,12 +139,12 @@ write_spreads(FILE *out, const struct board_view *view)
 {
     head(out, "page_rows", "histogram", "Messages that were read from the outbox at a time.");
     for (int i = 0; i < view->n; i++)
-        write_spread(out, "page_rows", i, view->streams[i].stats.pages,
+        write_spread(out, "page_rows", view->streams[i].number, view->streams[i].stats.pages,
                      (double)view->streams[i].stats.page_rows, 1);
     head(out, "ack_seconds", "histogram",
          "Time from handing a message to librdkafka until its acknowledgement.");
     for (int i = 0; i < view->n; i++)
-        write_spread(out, "ack_seconds", i, view->streams[i].stats.acks,
+        write_spread(out, "ack_seconds", view->streams[i].number, view->streams[i].stats.acks,
                      (double)view->streams[i].stats.ack_us / US_PER_S, 0.001);
 }
 

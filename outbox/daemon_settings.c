@@ -48,6 +48,14 @@ read_word(int32_t *number, const char *const *words, const char *list, const str
     return value_error(value, err, "must be one of %s", list);
 }
 
+static int
+read_switch(int32_t *number, const struct value *value, struct saga_error *err)
+{
+    static const char *const words[] = { "off", "on", NULL };
+
+    return read_word(number, words, "off, on", value, err);
+}
+
 /* libpq quotes what it does not understand, which may be a part of a password. */
 static int
 check_database(const struct value *value, struct saga_error *err)
@@ -134,6 +142,10 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return options->brokers = value->text, 0;
     if (strcmp(name, "source") == 0)
         return options->source = value->text, 0;
+    if (strcmp(name, "instance") == 0)
+        return options->instance = value->text, 0;
+    if (strcmp(name, "standby_gate") == 0)
+        return read_switch(&options->standby_gate, value, err);
     if (strcmp(name, "log") == 0 || strcmp(name, "log_format") == 0)
         return set_log(settings, value, err);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -145,7 +157,7 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return settings->ignored = value->where, 0;
     return no_such(value, err,
                    "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
-                   "idle_ms, drain_ms, stall_ms");
+                   "idle_ms, drain_ms, stall_ms, standby_gate, instance");
 }
 
 static int

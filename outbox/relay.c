@@ -396,6 +396,7 @@ saga_relay_run(struct saga_relay *relay, int mode, struct saga_error *err)
     /* Who only empties the outbox is asked for nothing. */
     relay->publisher.cursor.instance = mode == SAGA_RELAY_ONCE ? NULL : relay->instance;
     rc = run(relay, mode == SAGA_RELAY_ONCE, &error);
+    tally_state(&relay->tally, SAGA_RELAY_CONNECTING, 0); /* owns nothing any more */
     publisher_forget(&relay->publisher);
     pg_disconnect(&relay->publisher.reader);
     pg_disconnect(&relay->publisher.writer);
