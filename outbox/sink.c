@@ -200,7 +200,8 @@ detach(struct topic *topic)
     if (topic->handle != NULL)
         rd_kafka_topic_destroy(topic->handle);
     topic->handle = NULL;
-    topic->delivered = topic->asking = false;
+    topic->delivered = false;
+    topic_unanswered(topic, clock_mono_ms());
 }
 
 int64_t

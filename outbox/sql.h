@@ -252,7 +252,8 @@
  * The rows that are parked go where they belong in the statement in which the
  * cursor passes them, and from table to table: no payload travels. Row by row
  * by the index on seq, whatever the planner believes of the array's length. A
- * row that is there already was read a second time after a takeover.
+ * row that is there already was read a second time after a takeover. For pairs
+ * that are there already, ON CONFLICT would wait for operators' transactions.
  */
 #define SQL_CURSOR_PARK                                                                            \
     "WITH passed AS (" SQL_CURSOR_UPDATE ", last_seq = $9" SQL_CURSOR_FENCE SQL_CURSOR_WANTED ")," \
@@ -269,9 +270,10 @@
     "    RETURNING seq, topic, key, error),"                                                       \
     " keys AS ("                                                                                   \
     "    INSERT INTO outbox.parked_key (topic, key, error)"                                        \
-    "    SELECT DISTINCT ON (topic, key) topic, key, error FROM parked WHERE key IS NOT NULL"      \
-    "     ORDER BY topic, key, seq"                                                                \
-    "    ON CONFLICT (topic, key) DO NOTHING)"                                                     \
+    "    SELECT DISTINCT ON (p.topic, p.key) p.topic, p.key, p.error FROM parked p"                \
+    "     WHERE p.key IS NOT NULL AND NOT EXISTS (SELECT FROM outbox.parked_key k"                 \
+    "                                              WHERE k.topic = p.topic AND k.key = p.key)"     \
+    "     ORDER BY p.topic, p.key, p.seq)"                                                         \
     " SELECT wanted FROM passed"
 
 /* What the owner of stream $1 of $2 has to know of what is parked. */

@@ -90,6 +90,16 @@ topic_asked(struct topic *topic, int64_t now_ms)
         topic->max_bytes = TOPIC_BYTES_ASSUMED;
 }
 
+void
+topic_unanswered(struct topic *topic, int64_t now_ms)
+{
+    if (topic->asking && now_ms - topic->asked_ms >= TOPIC_ANSWER_MS) {
+        topic->known = true;
+        topic->answered_ms = now_ms;
+    }
+    topic->asking = false;
+}
+
 bool
 topics_answered(struct topics *topics, struct topic *topic, int64_t max_bytes, int64_t now_ms)
 {

@@ -55,6 +55,10 @@ bool topic_is_unknown(const struct topic *topic, int64_t now_ms);
 /* The topic was asked for. */
 void topic_asked(struct topic *topic, int64_t now_ms);
 
+/* No answer will come any more. Who has waited for it long enough need not
+ * wait for the next producer's. */
+void topic_unanswered(struct topic *topic, int64_t now_ms);
+
 /* An answer; max_bytes 0: there was none. True: it changes what was known. */
 bool topics_answered(struct topics *topics, struct topic *topic, int64_t max_bytes, int64_t now_ms);
 

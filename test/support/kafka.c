@@ -103,6 +103,74 @@ given_topic(int partitions, const char *const *settings)
     return name;
 }
 
+/* The answer to an admin request; who has it, destroys it. */
+static rd_kafka_event_t *
+answer(rd_kafka_queue_t *queue)
+{
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+
+    ck_assert_msg(event != NULL, "no answer from the broker at %s", brokers());
+    ck_assert_msg(rd_kafka_event_error(event) == 0, "%s", rd_kafka_event_error_string(event));
+    return event;
+}
+
+void
+alter_topic(const char *name, const char *const *settings)
+{
+    rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, NULL);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    rd_kafka_ConfigResource_t *topic = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name);
+    const rd_kafka_ConfigResource_t **results;
+    rd_kafka_event_t *event;
+    size_t n;
+
+    for (; *settings != NULL; settings++) {
+        const char *equals = strchr(*settings, '=');
+
+        rd_kafka_ConfigResource_set_config(
+            topic, text_of("%.*s", (int)(equals - *settings), *settings), equals + 1);
+    }
+    rd_kafka_AlterConfigs(rk, &topic, 1, NULL, queue);
+    event = answer(queue);
+    results = rd_kafka_AlterConfigs_result_resources(rd_kafka_event_AlterConfigs_result(event), &n);
+    ck_assert_msg(rd_kafka_ConfigResource_error(results[0]) == 0, "topic %s: %s", name,
+                  rd_kafka_ConfigResource_error_string(results[0]));
+    rd_kafka_event_destroy(event);
+    rd_kafka_ConfigResource_destroy(topic);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(rk);
+}
+
+void
+forbid_topic(const char *name, bool forbidden)
+{
+    rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, NULL);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    char why[256];
+    rd_kafka_event_t *event;
+
+    if (forbidden) {
+        rd_kafka_AclBinding_t *acl = rd_kafka_AclBinding_new(
+            RD_KAFKA_RESOURCE_TOPIC, name, RD_KAFKA_RESOURCE_PATTERN_LITERAL, "User:*", "*",
+            RD_KAFKA_ACL_OPERATION_WRITE, RD_KAFKA_ACL_PERMISSION_TYPE_DENY, why, sizeof why);
+
+        rd_kafka_CreateAcls(rk, &acl, 1, NULL, queue);
+        event = answer(queue);
+        rd_kafka_AclBinding_destroy(acl);
+    } else {
+        rd_kafka_AclBindingFilter_t *acls = rd_kafka_AclBindingFilter_new(
+            RD_KAFKA_RESOURCE_TOPIC, name, RD_KAFKA_RESOURCE_PATTERN_LITERAL, NULL, NULL,
+            RD_KAFKA_ACL_OPERATION_ANY, RD_KAFKA_ACL_PERMISSION_TYPE_ANY, why, sizeof why);
+
+        rd_kafka_DeleteAcls(rk, &acls, 1, NULL, queue);
+        event = answer(queue);
+        rd_kafka_AclBinding_destroy(acls);
+    }
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(rk);
+}
+
 /* --- reading ------------------------------------------------------------------ */
 
 static const char *

@@ -8,6 +8,7 @@
 #ifndef TEST_KAFKA_H
 #define TEST_KAFKA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,15 @@ const char *given_topic(int partitions, const char *const *settings);
 
 /* The same for a name that the test has chosen. */
 void create_topic(const char *name, int partitions, const char *const *settings);
+
+/* ALTER_TOPIC(name, "max.message.bytes=2000"): from now on; its other settings are the defaults
+ * again. */
+#define ALTER_TOPIC(name, ...) alter_topic(name, (const char *const[]){ __VA_ARGS__, NULL })
+void alter_topic(const char *name, const char *const *settings);
+
+/* Nobody may write to the topic any more, or they may again; of a broker that has
+ * an authorizer. */
+void forbid_topic(const char *name, bool forbidden);
 
 struct record_header {
     const char *name, *value; /* value NULL: none */
