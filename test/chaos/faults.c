@@ -19,10 +19,11 @@ enum {
     PROBES = 8,
     RECOVERED_MS = 60000, /* longer than that is a failure */
     OPEN_MAX = 4,
+    STREAMS_MAX = 4,
     SAMPLES_MAX = 4096
 };
 
-enum target { RELAY_0, RELAY_1, POSTGRES, KAFKA, N_TARGETS };
+enum target { RELAY_0, RELAY_1, POSTGRES, KAFKA, STREAMS, N_TARGETS };
 
 struct fault {
     const struct kind *kind;
@@ -135,6 +136,20 @@ terminate_sessions(struct scene *scene, int i)
     PQfinish(conn);
 }
 
+static void
+change_streams(struct scene *scene, int i)
+{
+    PGconn *conn = db_try_connect(scene->conninfo);
+    PGresult *result = NULL;
+
+    (void)i;
+    if (conn != NULL)
+        result = PQexec(
+            conn, text_of("SELECT outbox.set_streams(%d)", between(scene->chance, 1, STREAMS_MAX)));
+    PQclear(result);
+    PQfinish(conn);
+}
+
 /* --- Kafka ---------------------------------------------------------------------- */
 
 static void
@@ -186,6 +201,7 @@ static const struct kind kinds[] = {
     { "PostgreSQL restarted, fast", 6, POSTGRES, false, 0, 0, restart_fast, NULL },
     { "PostgreSQL restarted, immediate", 8, POSTGRES, false, 0, 0, restart_immediate, NULL },
     { "PostgreSQL killed", 12, POSTGRES, false, 0, 0, crash_postgres, NULL },
+    { "number of streams changed", 10, STREAMS, true, 0, 0, change_streams, NULL },
     { "broker restarted", 5, KAFKA, false, 0, 0, restart_broker, NULL, .single_only = true },
     { "broker killed and started", 5, KAFKA, false, 0, 0, crash_broker, NULL, .single_only = true },
     { "broker stopped for a while", 6, KAFKA, false, 200, 4000, freeze_broker, thaw_broker, .single_only = true },

@@ -51,7 +51,9 @@ static const struct {
     { "messages committed", "SELECT count(*) FROM chaos.ledger" },
     { "records published", "SELECT count(*) FROM chaos.record" },
     { "published again", "SELECT count(*) - count(DISTINCT id) FROM chaos.record" },
-    { "times the stream was taken", "SELECT sum(epoch) FROM outbox.stream" },
+    { "of them still in the outbox", "SELECT count(*) FROM outbox.message" },
+    { "streams in the end", "SELECT count(*) FROM outbox.stream" },
+    { "highest epoch", "SELECT max(epoch) FROM outbox.stream" },
 };
 
 static void

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MESSAGES_MAX = 12, WRITERS_MAX = 16 };
+enum { MESSAGES_MAX = 12, WRITERS_MAX = 16, RETENTION_MS = 2000 };
 
 struct writer {
     const struct writers_choice *choice;
@@ -234,6 +234,14 @@ transaction(struct writer *w)
     ask(w->conn, NULL, "ROLLBACK");
 }
 
+/* What relays do every second, with a retention that lets it happen often. */
+static void
+clean_up(struct writer *w)
+{
+    if (percent(&w->chance, 2))
+        ask(w->conn, NULL, "SELECT outbox.clean_up(%d)", RETENTION_MS);
+}
+
 static void *
 run_writer(void *arg)
 {
@@ -247,6 +255,7 @@ run_writer(void *arg)
             continue;
         }
         transaction(w);
+        clean_up(w);
         pause_ms(between(&w->chance, 0, w->choice->pause_ms));
     }
     return NULL;
