@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/pg_error.h"
+#include "base/pg_io.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -55,15 +56,14 @@ pg_borrow(PGconn *conn)
     return (struct pg){ .conn = conn, .borrowed = true };
 }
 
-static int64_t
-deadline_of(const struct pg *pg)
+int64_t
+pg_io_deadline(const struct pg *pg)
 {
     return pg->timeout_ms > 0 ? clock_mono_ms() + pg->timeout_ms : INT64_MAX;
 }
 
-/* Waits for the socket. False: the deadline passed. */
-static bool
-wait_socket(PGconn *conn, short events, int64_t deadline_ms)
+bool
+pg_io_wait(PGconn *conn, short events, int64_t deadline_ms)
 {
     for (;;) {
         struct pollfd fd = { .fd = PQsocket(conn), .events = events };
@@ -152,14 +152,13 @@ send_statement(PGconn *conn, const char *sql, const struct pg_arg *args, int n_a
     return PQsendQueryParams(conn, sql, n_args, types, values, lengths, formats, 1);
 }
 
-/* Pushes what is queued, taking in what comes meanwhile. */
-static int
-flush(PGconn *conn, int64_t deadline_ms)
+int
+pg_io_flush(PGconn *conn, int64_t deadline_ms)
 {
     int rest;
 
     while ((rest = PQflush(conn)) > 0) {
-        if (!wait_socket(conn, POLLIN | POLLOUT, deadline_ms))
+        if (!pg_io_wait(conn, POLLIN | POLLOUT, deadline_ms))
             return SAGA_ETIMEOUT;
         if (!PQconsumeInput(conn))
             return SAGA_EDB;
@@ -167,11 +166,11 @@ flush(PGconn *conn, int64_t deadline_ms)
     return rest == 0 ? 0 : SAGA_EDB;
 }
 
-static int
-await_result(PGconn *conn, int64_t deadline_ms, PGresult **result)
+int
+pg_io_result(PGconn *conn, int64_t deadline_ms, PGresult **result)
 {
     while (PQisBusy(conn)) {
-        if (!wait_socket(conn, POLLIN, deadline_ms))
+        if (!pg_io_wait(conn, POLLIN, deadline_ms))
             return SAGA_ETIMEOUT;
         if (!PQconsumeInput(conn))
             break; /* what the server said last is still to be read */
@@ -180,22 +179,27 @@ await_result(PGconn *conn, int64_t deadline_ms, PGresult **result)
     return 0;
 }
 
-/* After a deadline: asks the server to stop and takes in its answers, so that
- * the connection can be used again. If it stays silent, it cannot. */
-static int
-give_up(struct pg *pg, struct saga_error *err)
+void
+pg_io_cancel(PGconn *conn)
 {
-    PGcancel *cancel = PQgetCancel(pg->conn);
-    int64_t deadline = clock_mono_ms() + CANCEL_GRACE_MS;
-    PGresult *result = NULL;
+    PGcancel *cancel = PQgetCancel(conn);
     char said[256];
-    bool quiet = false;
 
     if (cancel != NULL)
         PQcancel(cancel, said, sizeof said);
     PQfreeCancel(cancel);
-    if (PQpipelineStatus(pg->conn) == PQ_PIPELINE_OFF && flush(pg->conn, deadline) == 0) {
-        while (await_result(pg->conn, deadline, &result) == 0 && result != NULL) {
+}
+
+int
+pg_io_give_up(struct pg *pg, struct saga_error *err)
+{
+    int64_t deadline = clock_mono_ms() + CANCEL_GRACE_MS;
+    PGresult *result = NULL;
+    bool quiet = false;
+
+    pg_io_cancel(pg->conn);
+    if (PQpipelineStatus(pg->conn) == PQ_PIPELINE_OFF && pg_io_flush(pg->conn, deadline) == 0) {
+        while (pg_io_result(pg->conn, deadline, &result) == 0 && result != NULL) {
             PQclear(result);
             result = NULL;
         }
@@ -262,8 +266,8 @@ pg_speaks_utf8(const PGconn *conn)
     return encoding < 0 || strcmp(name, "UTF8") == 0 || strcmp(name, "SQL_ASCII") == 0;
 }
 
-static int
-check_usable(struct pg *pg, const struct pg_statement *statements, size_t n, struct saga_error *err)
+int
+pg_io_usable(struct pg *pg, const struct pg_statement *statements, size_t n, struct saga_error *err)
 {
     error_clear(err);
     if (pg->conn == NULL)
@@ -287,21 +291,21 @@ check_usable(struct pg *pg, const struct pg_statement *statements, size_t n, str
 static int
 run_one(struct pg *pg, const struct pg_statement *statement, struct saga_error *err)
 {
-    int64_t deadline = deadline_of(pg);
+    int64_t deadline = pg_io_deadline(pg);
     bool in_transaction = pg_in_transaction(pg);
     PGresult *result = NULL, *next = NULL;
     int rc = SAGA_EDB;
 
     if (send_statement(pg->conn, statement->sql, statement->args, statement->n_args))
-        rc = flush(pg->conn, deadline);
+        rc = pg_io_flush(pg->conn, deadline);
     if (rc != SAGA_ETIMEOUT)
-        rc = await_result(pg->conn, deadline, &result);
-    while (rc == 0 && result != NULL && (rc = await_result(pg->conn, deadline, &next)) == 0 &&
+        rc = pg_io_result(pg->conn, deadline, &result);
+    while (rc == 0 && result != NULL && (rc = pg_io_result(pg->conn, deadline, &next)) == 0 &&
            next != NULL)
         PQclear(next);
     if (rc == SAGA_ETIMEOUT) {
         PQclear(result);
-        rc = give_up(pg, err);
+        rc = pg_io_give_up(pg, err);
         return is_commit(statement) ? pg_commit_outcome(pg, NULL, err) : rc;
     }
     if (result == NULL)
@@ -322,7 +326,7 @@ pg_exec(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args, s
         .sql = sql, .args = args, .n_args = n_args, .rows = rows
     };
     bool blocking;
-    int rc = check_usable(pg, &statement, 1, err);
+    int rc = pg_io_usable(pg, &statement, 1, err);
 
     if (rc != 0)
         return rc;
@@ -350,16 +354,16 @@ script_error(struct pg *pg, const PGresult *result, uint32_t done, struct saga_e
 int
 pg_script(struct pg *pg, const char *sql, struct saga_error *err)
 {
-    int64_t deadline = deadline_of(pg);
+    int64_t deadline = pg_io_deadline(pg);
     PGresult *result = NULL;
     uint32_t done = 0;
-    int rc = check_usable(pg, NULL, 0, err), failed = 0;
+    int rc = pg_io_usable(pg, NULL, 0, err), failed = 0;
 
     if (rc != 0)
         return rc;
-    if (!PQsendQuery(pg->conn, sql) || (rc = flush(pg->conn, deadline)) == SAGA_EDB)
+    if (!PQsendQuery(pg->conn, sql) || (rc = pg_io_flush(pg->conn, deadline)) == SAGA_EDB)
         return pg_error_lost(pg, err);
-    while (rc == 0 && (rc = await_result(pg->conn, deadline, &result)) == 0 && result != NULL) {
+    while (rc == 0 && (rc = pg_io_result(pg->conn, deadline, &result)) == 0 && result != NULL) {
         ExecStatusType status = PQresultStatus(result);
 
         if (failed == 0 && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK &&
@@ -371,7 +375,7 @@ pg_script(struct pg *pg, const char *sql, struct saga_error *err)
         if (pg->conn == NULL)
             return failed;
     }
-    return rc != 0 ? give_up(pg, err) : failed;
+    return rc != 0 ? pg_io_give_up(pg, err) : failed;
 }
 
 /* --- several statements ------------------------------------------------ */
@@ -391,7 +395,7 @@ int
 pg_batch_send(struct pg *pg, const struct pg_statement *statements, size_t n,
               struct saga_error *err)
 {
-    int rc = check_usable(pg, statements, n, err);
+    int rc = pg_io_usable(pg, statements, n, err);
 
     if (rc != 0)
         return rc;
@@ -408,10 +412,10 @@ receive_one(struct pg *pg, const struct pg_statement *statement, int64_t deadlin
             struct saga_error *err)
 {
     PGresult *result = NULL, *end = NULL;
-    int rc = await_result(pg->conn, deadline, &result);
+    int rc = pg_io_result(pg->conn, deadline, &result);
 
     if (rc == 0 && result != NULL && PQstatus(pg->conn) == CONNECTION_OK)
-        rc = await_result(pg->conn, deadline, &end);
+        rc = pg_io_result(pg->conn, deadline, &end);
     PQclear(end);
     if (rc == SAGA_ETIMEOUT) {
         PQclear(result);
@@ -448,24 +452,24 @@ int
 pg_batch_receive(struct pg *pg, const struct pg_statement *statements, size_t n,
                  struct saga_error *err)
 {
-    int64_t deadline = deadline_of(pg);
+    int64_t deadline = pg_io_deadline(pg);
     struct saga_error first = { 0 }, later;
     PGresult *sync = NULL;
-    int rc = flush(pg->conn, deadline) == SAGA_ETIMEOUT ? give_up(pg, &first) : 0;
+    int rc = pg_io_flush(pg->conn, deadline) == SAGA_ETIMEOUT ? pg_io_give_up(pg, &first) : 0;
 
     for (size_t i = 0; i < n && pg_connected(pg); i++) {
         bool failed = first.code != 0;
 
         rc = receive_one(pg, &statements[i], deadline, failed ? &later : &first);
         if (rc == SAGA_ETIMEOUT)
-            rc = give_up(pg, failed ? &later : &first);
+            rc = pg_io_give_up(pg, failed ? &later : &first);
         if (rc != 0 && !failed)
             first.index = (uint32_t)i;
     }
     if (first.code == 0 && !pg_connected(pg))
         pg_error_lost(pg, &first);
     if (pg_connected(pg)) {
-        if (await_result(pg->conn, deadline, &sync) != 0 || !PQexitPipelineMode(pg->conn))
+        if (pg_io_result(pg->conn, deadline, &sync) != 0 || !PQexitPipelineMode(pg->conn))
             pg_error_lost(pg, first.code == 0 ? &first : &later);
         PQclear(sync);
         if (pg->borrowed)

@@ -182,6 +182,20 @@ int pg_batch_send(struct pg *pg, const struct pg_statement *statements, size_t n
 int pg_batch_receive(struct pg *pg, const struct pg_statement *statements, size_t n,
                      struct saga_error *err);
 
+/*
+ * Many rows, as the COPY ... TO STDOUT (FORMAT binary) that ends `sql` sends
+ * them: less than half of the work and of the memory that a PGresult takes. The
+ * statements before it are in the same transaction. Two halves, as above.
+ *
+ * `take` gets each row (the tuple's format is in PostgreSQL's documentation of
+ * COPY), to keep until pg_copy_free(); false: neither this one nor any behind
+ * it, and the server is asked to stop.
+ */
+typedef bool pg_copy_take(void *user, uint8_t *row, size_t len);
+int pg_copy_send(struct pg *pg, const char *sql, struct saga_error *err);
+int pg_copy_receive(struct pg *pg, pg_copy_take *take, void *user, struct saga_error *err);
+void pg_copy_free(uint8_t *row);
+
 /* Several statements as one text, without parameters or results: migrations.
  * If one fails, err->index says which, from 0, and err->native at which
  * character of the text, from 1; 0 if the server did not say it (then the index

@@ -41,7 +41,20 @@ source_look(struct look *look, struct pg *pg, struct saga_error *err)
 
 /* --- rows -------------------------------------------------------------- */
 
-enum { COL_SEQ, COL_ID, COL_TOPIC, COL_KEY, COL_HEADERS, COL_PAYLOAD, COL_CREATED, COL_BYTES };
+/* A binary tuple: number of columns, then length and bytes of each. */
+enum { N_COLUMNS = 7, BEFORE_COLUMNS = 2, NUMBER_LEN = 8 };
+
+static struct saga_bytes
+column_next(const uint8_t **at)
+{
+    uint32_t len = get_u32(*at);
+    struct saga_bytes column = { *at + 4, len };
+
+    if (len == UINT32_MAX)
+        column = (struct saga_bytes){ NULL, 0 };
+    *at += 4 + column.len;
+    return column;
+}
 
 /* Skips what stands before the elements of a binary array (array_send of
  * PostgreSQL): dimensions, flag, element's type, length, lower bound. */
@@ -58,12 +71,15 @@ elements(struct saga_bytes array)
 void
 row_read(const struct row *row, struct row_fields *fields)
 {
-    fields->id = pg_uuid(row->rows, row->n, COL_ID);
-    fields->topic = pg_text(row->rows, row->n, COL_TOPIC);
-    fields->key = pg_bytes(row->rows, row->n, COL_KEY);
-    fields->headers = elements(pg_bytes(row->rows, row->n, COL_HEADERS));
-    fields->payload = pg_bytes(row->rows, row->n, COL_PAYLOAD);
-    fields->created_us = pg_time_us(row->rows, row->n, COL_CREATED);
+    const uint8_t *at = row->data + BEFORE_COLUMNS;
+
+    column_next(&at); /* seq */
+    memcpy(fields->id.bytes, column_next(&at).data, sizeof fields->id.bytes);
+    fields->topic = column_next(&at).data;
+    fields->headers = elements(column_next(&at));
+    fields->key = column_next(&at);
+    fields->payload = column_next(&at);
+    fields->created_us = (int64_t)get_u64(column_next(&at).data) + PG_EPOCH_US;
 }
 
 bool
@@ -87,47 +103,32 @@ page_free(struct page *page)
 {
     if (page == NULL)
         return;
-    for (int i = 0; i < PAGE_PARTS; i++)
-        pg_rows_clear(&page->parts[i]);
+    for (size_t i = 0; i < page->n; i++)
+        pg_copy_free(page->rows[i].data);
     free(page->rows);
     free(page);
 }
 
 /* --- a pair ------------------------------------------------------------ */
 
-/* The statements of one page, which must stay until they are answered: the
- * settings, and behind them the parts. */
-struct source_request {
-    struct pg_statement statements[1 + PAGE_PARTS];
-    struct pg_arg args[PAGE_PARTS][9];
-    size_t n; /* parts */
-    struct page *page;
-};
-
-static void
-request_free(struct source_request *request)
-{
-    if (request != NULL)
-        page_free(request->page);
-    free(request);
-}
-
 void
 source_clear(struct source *source)
 {
-    request_free(source->request);
+    page_free(source->page);
     free(source->prev);
     free(source->cur);
-    pg_array_clear(&source->late);
+    free(source->late);
     *source = (struct source){ .pg = source->pg,
                                .page_rows = source->page_rows,
-                               .page_bytes = source->page_bytes };
+                               .page_bytes = source->page_bytes,
+                               .next_rows = source->next_rows };
 }
 
 static int
 find_late(struct source *source, struct saga_error *err)
 {
     struct snapshot prev = { 0 }, cur = { 0 };
+    struct buffer late = { 0 };
     uint64_t *xids = NULL;
     size_t n;
     int rc = 0;
@@ -141,12 +142,15 @@ find_late(struct source *source, struct saga_error *err)
     for (size_t i = 0; i < n; i++) {
         char text[24];
 
-        snprintf(text, sizeof text, "%" PRIu64, xids[i]);
-        pg_array_add_text(&source->late, text);
+        buffer_add(&late, text,
+                   (size_t)snprintf(text, sizeof text, i > 0 ? ",%" PRIu64 : "%" PRIu64, xids[i]));
     }
-    snprintf(source->prev_xmax, sizeof source->prev_xmax, "%" PRIu64, prev.xmax);
-    if (source->late.bytes.failed)
+    buffer_add(&late, "", 1);
+    if (late.failed) {
         rc = error_set(err, SAGA_ENOMEM, "out of memory for a snapshot");
+        buffer_clear(&late);
+    }
+    source->late = (char *)late.data;
 out:
     free(xids);
     snapshot_clear(&prev);
@@ -159,12 +163,11 @@ source_open(struct source *source, const struct cursor *from, const char *cur, i
             struct saga_error *err)
 {
     source_clear(source);
-    pg_array_init(&source->late, PG_OID_TEXT_ARRAY);
     source->prev = strdup(from->prev);
     source->cur = strdup(cur);
     if (source->prev == NULL || source->cur == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    snprintf(source->floor_xid, sizeof source->floor_xid, "%" PRIu64, from->floor_xid);
+    source->floor_xid = from->floor_xid;
     source->floor_seq = from->floor_seq;
     source->stream = from->stream;
     source->streams = from->streams;
@@ -174,157 +177,123 @@ source_open(struct source *source, const struct cursor *from, const char *cur, i
     return find_late(source, err);
 }
 
-/* A statement of a page; `of_stream` is the same for one stream of several, with
- * the stream and their number as last parameters. */
-struct part {
-    const char *whole, *of_stream;
-};
-static const struct part part_late = { SQL_PAGE_LATE(SQL_OF_ALL_STREAMS),
-                                       SQL_PAGE_LATE(SQL_OF_STREAM("$6", "$7")) };
-static const struct part part_edge = { SQL_PAGE_EDGE(SQL_OF_ALL_STREAMS),
-                                       SQL_PAGE_EDGE(SQL_OF_STREAM("$8", "$9")) };
-static const struct part part_new = { SQL_PAGE_NEW(SQL_OF_ALL_STREAMS),
-                                      SQL_PAGE_NEW(SQL_OF_STREAM("$6", "$7")) };
-
-static void
-add_statement(struct source *source, struct source_request *request, const struct part *part,
-              const struct pg_arg *args, int n_args)
+/* The statement for what is to be read next: late rows, those at the edge, and
+ * new ones, as far as there may be any. */
+static const char *
+statement_for(const struct source *source)
 {
-    struct pg_arg *all = request->args[request->n];
-    int n = 0;
+    enum { NEW, EDGE, EDGE_NEW, LATE_EDGE, LATE_EDGE_NEW };
+    static const char *const whole[] = SQL_PAGES(SQL_OF_ALL_STREAMS);
+    static const char *const of_stream[] = SQL_PAGES(SQL_OF_STREAM);
+    bool late = source->late[0] != '\0';
+    int parts = NEW;
 
-    all[n++] = PG_INT4(source->page_rows);
-    all[n++] = PG_INT8(source->page_bytes);
-    for (int i = 0; i < n_args; i++)
-        all[n++] = args[i];
-    if (source->streams > 1) {
-        all[n++] = PG_INT4(source->stream);
-        all[n++] = PG_INT4(source->streams);
-    }
-    request->statements[1 + request->n] =
-        (struct pg_statement){ .sql = source->streams > 1 ? part->of_stream : part->whole,
-                               .args = all,
-                               .n_args = n,
-                               .rows = &request->page->parts[request->n] };
-    request->n++;
-}
-
-static void
-add_statements(struct source *source, struct source_request *request)
-{
-    int64_t above = source->last_seq > source->floor_seq ? source->last_seq : source->floor_seq;
-
-    if (source->below && source->late.n > 0)
-        add_statement(source, request, &part_late,
-                      PG_ARGS(PG_ARRAY(&source->late), PG_INT8(source->last_seq),
-                              PG_INT8(source->floor_seq)));
     if (source->below)
-        add_statement(source, request, &part_edge,
-                      PG_ARGS(PG_TEXT(source->prev_xmax), PG_TEXT(source->floor_xid),
-                              PG_INT8(source->last_seq), PG_INT8(source->floor_seq),
-                              PG_TEXT(source->cur)));
-    if (!source->below_only)
-        add_statement(source, request, &part_new,
-                      PG_ARGS(PG_INT8(above), PG_TEXT(source->prev), PG_TEXT(source->cur)));
+        parts = source->below_only ? (late ? LATE_EDGE : EDGE) : late ? LATE_EDGE_NEW : EDGE_NEW;
+    return source->streams > 1 ? of_stream[parts] : whole[parts];
 }
+
+/* Before anything is known, rows count as this large. */
+enum { FIRST_GUESS_BYTES = 1024 };
 
 int
 source_request(struct source *source, struct saga_error *err)
 {
-    struct source_request *request = calloc(1, sizeof *request);
-    int rc;
+    char *sql = NULL;
+    int rc = 0;
 
-    if (request != NULL)
-        request->page = calloc(1, sizeof *request->page);
-    if (request == NULL || request->page == NULL) {
-        request_free(request);
-        return error_set(err, SAGA_ENOMEM, "out of memory");
+    if (source->next_rows == 0)
+        source->next_rows = source->page_bytes / FIRST_GUESS_BYTES;
+    if (source->next_rows > source->page_rows)
+        source->next_rows = source->page_rows;
+    if (source->next_rows < 1)
+        source->next_rows = 1;
+    source->page = calloc(1, sizeof *source->page);
+    if (source->page == NULL ||
+        asprintf(&sql, SQL_PAGE_SETTINGS "%s", source->next_rows, source->last_seq,
+                 source->floor_seq, source->floor_xid, source->prev, source->cur, source->late,
+                 source->stream, source->streams, statement_for(source)) < 0)
+        rc = error_set(err, SAGA_ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = pg_copy_send(source->pg, sql, err);
+    if (rc != 0) {
+        page_free(source->page);
+        source->page = NULL;
     }
-    request->statements[0] = (struct pg_statement){ .sql = SQL_PAGE_SETTINGS };
-    add_statements(source, request);
-    rc = pg_batch_send(source->pg, request->statements, 1 + request->n, err);
-    if (rc != 0)
-        request_free(request);
-    else
-        source->request = request;
+    free(sql);
     return rc;
 }
 
 bool
 source_requested(const struct source *source)
 {
-    return source->request != NULL;
+    return source->page != NULL;
 }
 
-/* Whether the part stops before its end: by number of rows or by bytes. */
+struct taking {
+    struct source *source;
+    bool cut, failed;
+};
+
+/* Adds a row to the page that was asked for, unless it is full. */
 static bool
-was_cut(const struct source *source, const struct pg_rows *rows)
+take_row(void *user, uint8_t *data, size_t len)
 {
-    return rows->n > 0 && (rows->n >= source->page_rows ||
-                           pg_int(rows, rows->n - 1, COL_BYTES) >= source->page_bytes);
-}
+    struct taking *taking = user;
+    struct page *page = taking->source->page;
 
-static int
-compare_rows(const void *a, const void *b)
-{
-    int64_t x = ((const struct row *)a)->seq, y = ((const struct row *)b)->seq;
+    taking->cut = page->bytes >= (size_t)taking->source->page_bytes;
+    taking->failed = len < BEFORE_COLUMNS + 4 + NUMBER_LEN || data[1] != N_COLUMNS;
+    if (taking->cut || taking->failed)
+        return false;
+    if (page->n == page->room) {
+        size_t room = page->room > 0 ? page->room * 2 : 64;
+        struct row *grown = realloc(page->rows, room * sizeof *grown);
 
-    return (x > y) - (x < y);
-}
-
-/* Puts the parts together. Where a part was cut, what others have behind its
- * last row must wait for the rest of it. */
-static int
-merge(struct source *source, struct source_request *request, struct saga_error *err)
-{
-    struct page *page = request->page;
-    int64_t end = INT64_MAX;
-    size_t n = 0;
-
-    source->more = source->below_only;
-    for (size_t i = 0; i < request->n; i++) {
-        const struct pg_rows *part = &page->parts[i];
-
-        n += (size_t)part->n;
-        if (was_cut(source, part)) {
-            int64_t last = pg_int(part, part->n - 1, COL_SEQ);
-
-            end = last < end ? last : end;
-            source->more = true;
-        }
+        if (grown == NULL)
+            return !(taking->failed = true);
+        page->rows = grown;
+        page->room = room;
     }
-    page->rows = malloc((n > 0 ? n : 1) * sizeof *page->rows);
-    if (page->rows == NULL)
-        return error_set(err, SAGA_ENOMEM, "out of memory");
-    for (size_t i = 0; i < request->n; i++)
-        for (int row = 0; row < page->parts[i].n; row++) {
-            int64_t seq = pg_int(&page->parts[i], row, COL_SEQ);
+    page->rows[page->n++] = (struct row){ data, (int64_t)get_u64(data + BEFORE_COLUMNS + 4) };
+    page->bytes += len;
+    return true;
+}
 
-            if (seq <= end)
-                page->rows[page->n++] = (struct row){ &page->parts[i], row, seq };
-        }
-    if (request->n > 1)
-        qsort(page->rows, page->n, sizeof *page->rows, compare_rows);
-    if (page->n > 0)
+/* What is still to be read, now that a page has come: one that was cut short is
+ * a beginning of the rest, in the order of seq. */
+static void
+move_on(struct source *source, bool cut)
+{
+    const struct page *page = source->page;
+    bool ended = !cut && page->n < (size_t)source->next_rows;
+
+    if (page->n > 0) {
+        size_t rows = (size_t)(source->page_bytes - source->page_bytes / 8) /
+                      (page->bytes / page->n + 1); /* they vary */
+
         source->last_seq = page->rows[page->n - 1].seq;
-    source->below = source->below && end < source->floor_seq;
+        source->next_rows = rows < (size_t)source->page_rows ? (int32_t)rows : source->page_rows;
+    }
+    source->more = !ended || source->below_only;
+    source->below = source->below && !ended && source->last_seq < source->floor_seq;
     source->below_only = source->below;
-    return 0;
 }
 
 int
 source_receive(struct source *source, struct page **page, struct saga_error *err)
 {
-    struct source_request *request = source->request;
-    int rc = pg_batch_receive(source->pg, request->statements, 1 + request->n, err);
+    struct taking taking = { .source = source };
+    int rc = pg_copy_receive(source->pg, take_row, &taking, err);
 
-    if (rc == 0)
-        rc = merge(source, request, err);
+    if (rc == 0 && taking.failed)
+        rc = error_set(err, SAGA_ENOMEM, "out of memory, or a row that cannot be read");
     if (rc == 0) {
-        *page = request->page;
-        request->page = NULL;
+        move_on(source, taking.cut);
+        *page = source->page;
+    } else {
+        page_free(source->page);
     }
-    source->request = NULL;
-    request_free(request);
+    source->page = NULL;
     return rc;
 }

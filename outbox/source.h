@@ -24,8 +24,7 @@ int source_look(struct look *look, struct pg *pg, struct saga_error *err);
 
 /* A row, valid as long as its page. */
 struct row {
-    const struct pg_rows *rows;
-    int n;
+    uint8_t *data; /* as binary COPY sends it */
     int64_t seq;
 };
 
@@ -42,11 +41,10 @@ void row_read(const struct row *row, struct row_fields *fields);
 /* Takes the next text off `headers`. False: no more. */
 bool headers_next(struct saga_bytes *headers, struct saga_bytes *text);
 
-enum { PAGE_PARTS = 3 };
 struct page {
-    struct pg_rows parts[PAGE_PARTS];
     struct row *rows; /* in the order of seq */
-    size_t n;
+    size_t n, room;
+    size_t bytes;
     size_t produced; /* for its user: how many were handed on */
     struct page *next;
 };
@@ -56,16 +54,17 @@ void page_free(struct page *page);
 struct source {
     struct pg *pg;
     int32_t page_rows, page_bytes;
+    int32_t next_rows;       /* to ask for, so that page_bytes are not exceeded; 0: not known */
     int32_t stream, streams; /* which of how many */
     char *prev, *cur;
-    char prev_xmax[24], floor_xid[24];
+    char *late; /* xids, with commas */
     int64_t floor_seq;
-    struct pg_array late; /* xids, as texts */
-    int64_t last_seq;     /* read up to here */
-    bool below;           /* there may be more rows below the floor */
-    bool below_only;      /* there are: above it is not worth reading yet */
-    bool more;            /* there may be more rows at all */
-    struct source_request *request;
+    uint64_t floor_xid;
+    int64_t last_seq;  /* read up to here */
+    bool below;        /* there may be more rows below the floor */
+    bool below_only;   /* there are: above it is not worth reading yet */
+    bool more;         /* there may be more rows at all */
+    struct page *page; /* asked for */
 };
 
 void source_clear(struct source *source);

@@ -6,6 +6,8 @@
 #ifndef OUTBOX_SQL_H
 #define OUTBOX_SQL_H
 
+#include <inttypes.h>
+
 /* --- writing ----------------------------------------------------------- */
 
 /*
@@ -177,36 +179,49 @@
     "       pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()"
 
 /*
- * Sent before the statements of a page, in the same pipeline, which is one
- * transaction: they have one good plan each, and costs that are guessed from
- * parameters must not lead to another. Nothing of it outlives the transaction:
- * behind a pooler the session is somebody else's the next moment.
+ * What a page's COPY is told, which takes no parameters, in the statement before
+ * it, which is in the same transaction. As text in the COPY itself it would make
+ * every page another statement to pg_stat_statements. And for its plan: there is
+ * one good one, and costs that are guessed must not lead to another. Nothing
+ * of it outlives the transaction: behind a pooler the session is somebody else's
+ * the next moment. Numbers, snapshots and an array of numbers need no quoting.
  */
 #define SQL_PAGE_SETTINGS                                                                          \
-    "SELECT pg_catalog.set_config(name, 'off', true)"                                              \
-    "  FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('jit')) AS setting (name)"
+    "SELECT pg_catalog.set_config(name, value, true)"                                              \
+    "  FROM (VALUES ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off'),"      \
+    "               ('outbox.rows', '%" PRId32 "'), ('outbox.last', '%" PRId64 "'),"               \
+    "               ('outbox.floor', '%" PRId64 "'), ('outbox.floor_xid', '%" PRIu64 "'),"         \
+    "               ('outbox.prev', '%s'), ('outbox.cur', '%s'), ('outbox.late', '{%s}'),"         \
+    "               ('outbox.stream', '%" PRId32 "'), ('outbox.streams', '%" PRId32 "'))"          \
+    "       AS setting (name, value); "
+#define SQL_SET(name)     "pg_catalog.current_setting('outbox." name "')"
+#define SQL_SET_ROWS      SQL_SET("rows") "::pg_catalog.int8"
+#define SQL_SET_LAST      SQL_SET("last") "::pg_catalog.int8"
+#define SQL_SET_FLOOR     SQL_SET("floor") "::pg_catalog.int8"
+#define SQL_SET_FLOOR_XID SQL_SET("floor_xid") "::pg_catalog.xid8"
+#define SQL_SET_PREV      SQL_SET("prev") "::pg_catalog.pg_snapshot"
+#define SQL_SET_CUR       SQL_SET("cur") "::pg_catalog.pg_snapshot"
+#define SQL_SET_LATE      SQL_SET("late") "::pg_catalog.text[]"
+#define SQL_SET_STREAM    SQL_SET("stream") "::pg_catalog.int4"
+#define SQL_SET_STREAMS   SQL_SET("streams") "::pg_catalog.int4"
 
-/*
- * A page: `inner` in the order of seq, at most $1 rows, cut before the row that
- * goes beyond $2 bytes. Sizes are known without fetching what is stored apart.
- */
-#define SQL_PAGE(inner)                                                                            \
-    "SELECT seq, message_id, topic, key, headers, payload, created_at, bytes"                      \
-    "  FROM (SELECT rows.*, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes"       \
-    "          FROM (" inner ") AS rows) AS page"                                                  \
-    " WHERE bytes - size < $2 ORDER BY seq"
-#define SQL_PAGE_COLUMNS                                                                           \
-    "m.seq, m.message_id, m.topic, m.key, m.headers, m.payload, m.created_at,"                     \
-    " 200 + pg_catalog.pg_column_size(m.headers)"                                                  \
-    "     + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"
+/* The rows in the order of seq. If it ends before they do, at any row, the next
+ * page goes on behind that. */
+#define SQL_PAGE(rows) "COPY (" rows ") TO STDOUT (FORMAT binary)"
+#define SQL_PAGE_MERGED(parts)                                                                     \
+    SQL_PAGE("SELECT * FROM (" parts ") AS page ORDER BY seq LIMIT " SQL_SET_ROWS)
+
+/* The length of headers, which are not NULL, ends the topic with a zero byte. */
+#define SQL_PAGE_COLUMNS "m.seq, m.message_id, m.topic, m.headers, m.key, m.payload, m.created_at"
 
 /*
  * What is added to a page's statement where there are several streams: only the
  * rows of this one, out of so many. With one stream nothing is added.
  */
 #define SQL_OF_ALL_STREAMS ""
-#define SQL_OF_STREAM(stream, streams)                                                             \
-    " AND outbox.stream_of(m.key, m.message_id, " streams ") = " stream
+#define SQL_OF_STREAM                                                                              \
+    " AND outbox.stream_of(m.key, m.message_id, (SELECT " SQL_SET_STREAMS "))"                     \
+    "     = (SELECT " SQL_SET_STREAM ")"
 
 /*
  * Rows of transactions that prev saw running and that have ended since. The
@@ -215,12 +230,12 @@
  * believe that every xid has so many rows, and walk along seq.
  */
 #define SQL_PAGE_LATE(of_stream)                                                                   \
-    SQL_PAGE("SELECT late.* FROM pg_catalog.unnest($3::text[]) AS ended (xid),"                    \
-             " LATERAL (SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                         \
-             "           WHERE (m.xid, m.seq) > (ended.xid::xid8, $4)"                             \
-             "             AND (m.xid, m.seq) <= (ended.xid::xid8, $5)" of_stream                  \
-             "           ORDER BY m.xid, m.seq LIMIT $1) AS late"                                  \
-             " ORDER BY late.seq LIMIT $1")
+    "(SELECT late.* FROM pg_catalog.unnest(" SQL_SET_LATE ") AS ended (xid),"                      \
+    " LATERAL (SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                  \
+    "           WHERE (m.xid, m.seq) > (ended.xid::xid8, " SQL_SET_LAST ")"                        \
+    "             AND (m.xid, m.seq) <= (ended.xid::xid8, " SQL_SET_FLOOR ")" of_stream            \
+    "           ORDER BY m.xid, m.seq LIMIT " SQL_SET_ROWS ") AS late"                             \
+    " ORDER BY late.seq LIMIT " SQL_SET_ROWS ")"
 
 /*
  * Rows below the floor of transactions that began between prev and the floor.
@@ -228,23 +243,38 @@
  * index on xid, never a walk along seq from the beginning of the table.
  */
 #define SQL_PAGE_EDGE(of_stream)                                                                   \
-    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
-             " WHERE m.xid >= $3::text::xid8 AND m.xid <= $4::text::xid8"                          \
-             "   AND m.seq + 0 > $5 AND m.seq + 0 <= $6"                                           \
-             "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
-             "           (SELECT $7::pg_catalog.pg_snapshot))" of_stream                           \
-             " ORDER BY m.seq LIMIT $1")
+    "(SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                           \
+    "  WHERE m.xid >= pg_catalog.pg_snapshot_xmax(" SQL_SET_PREV ")"                               \
+    "    AND m.xid <= (" SQL_SET_FLOOR_XID ")"                                                     \
+    "    AND m.seq + 0 > (SELECT " SQL_SET_LAST ")"                                                \
+    "    AND m.seq + 0 <= (SELECT " SQL_SET_FLOOR ")"                                              \
+    "    AND pg_catalog.pg_visible_in_snapshot(m.xid, (SELECT " SQL_SET_CUR "))" of_stream         \
+    "  ORDER BY m.seq LIMIT " SQL_SET_ROWS ")"
 
-/* Rows above the floor. The snapshots are in subqueries so that they are read
- * from their texts once, whatever the plan. */
+/*
+ * Rows above the floor that cur shows and prev does not. The snapshots are in
+ * subqueries so that they are read from their texts once. In a backlog the first
+ * comparison of each pair decides for nearly all rows, and costs less.
+ */
 #define SQL_PAGE_NEW(of_stream)                                                                    \
-    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                   \
-             " WHERE m.seq > $3"                                                                   \
-             "   AND NOT pg_catalog.pg_visible_in_snapshot(m.xid,"                                 \
-             "               (SELECT $4::pg_catalog.pg_snapshot))"                                 \
-             "   AND pg_catalog.pg_visible_in_snapshot(m.xid,"                                     \
-             "           (SELECT $5::pg_catalog.pg_snapshot))" of_stream                           \
-             " ORDER BY m.seq LIMIT $1")
+    "(SELECT " SQL_PAGE_COLUMNS " FROM outbox.message m"                                           \
+    "  WHERE m.seq > GREATEST(" SQL_SET_LAST ", " SQL_SET_FLOOR ")"                                \
+    "    AND (m.xid >= (SELECT pg_catalog.pg_snapshot_xmax(" SQL_SET_PREV "))"                     \
+    "         OR NOT pg_catalog.pg_visible_in_snapshot(m.xid, (SELECT " SQL_SET_PREV ")))"         \
+    "    AND (m.xid < (SELECT pg_catalog.pg_snapshot_xmin(" SQL_SET_CUR "))"                       \
+    "         OR pg_catalog.pg_visible_in_snapshot(m.xid, (SELECT " SQL_SET_CUR ")))" of_stream    \
+    "  ORDER BY m.seq LIMIT " SQL_SET_ROWS ")"
+
+/* What a page may consist of. */
+#define SQL_AND " UNION ALL "
+#define SQL_PAGES(of_stream)                                                                       \
+    {                                                                                              \
+        SQL_PAGE(SQL_PAGE_NEW(of_stream)), SQL_PAGE(SQL_PAGE_EDGE(of_stream)),                     \
+            SQL_PAGE_MERGED(SQL_PAGE_EDGE(of_stream) SQL_AND SQL_PAGE_NEW(of_stream)),             \
+            SQL_PAGE_MERGED(SQL_PAGE_LATE(of_stream) SQL_AND SQL_PAGE_EDGE(of_stream)),            \
+            SQL_PAGE_MERGED(SQL_PAGE_LATE(of_stream) SQL_AND SQL_PAGE_EDGE(of_stream)              \
+                                SQL_AND SQL_PAGE_NEW(of_stream))                                   \
+    }
 
 /* --- parking ------------------------------------------------------------ */
 
