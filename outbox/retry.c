@@ -79,11 +79,11 @@ send_rows(struct publisher *p, struct retry *retry, struct saga_error *err)
     int rc = 0, outcome = OUTLET_SENT;
 
     while (rc == 0 && retry->sent < retry->rows.n && !retry->refused && outcome == OUTLET_SENT) {
-        struct row row = { &retry->rows, retry->sent, seq_of(retry, retry->sent) };
         struct row_fields fields;
 
-        row_read(&row, &fields);
-        rc = outlet_send(&p->outlet, &fields, row.seq, false, &outcome, retry->why, err);
+        row_read_result(&retry->rows, retry->sent, &fields);
+        rc = outlet_send(&p->outlet, &fields, seq_of(retry, retry->sent), false, &outcome,
+                         retry->why, err);
         if (rc == 0 && outcome == OUTLET_SENT) {
             retry->sent++;
             CRASH_POINT("retry.after_produce");

@@ -82,6 +82,19 @@ row_read(const struct row *row, struct row_fields *fields)
     fields->created_us = (int64_t)get_u64(column_next(&at).data) + PG_EPOCH_US;
 }
 
+void
+row_read_result(const struct pg_rows *rows, int n, struct row_fields *fields)
+{
+    enum { COL_SEQ, COL_ID, COL_TOPIC, COL_HEADERS, COL_KEY, COL_PAYLOAD, COL_CREATED };
+
+    fields->id = pg_uuid(rows, n, COL_ID);
+    fields->topic = pg_text(rows, n, COL_TOPIC);
+    fields->headers = elements(pg_bytes(rows, n, COL_HEADERS));
+    fields->key = pg_bytes(rows, n, COL_KEY);
+    fields->payload = pg_bytes(rows, n, COL_PAYLOAD);
+    fields->created_us = pg_time_us(rows, n, COL_CREATED);
+}
+
 bool
 headers_next(struct saga_bytes *headers, struct saga_bytes *text)
 {

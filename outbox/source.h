@@ -38,6 +38,9 @@ struct row_fields {
 
 void row_read(const struct row *row, struct row_fields *fields);
 
+/* The same of a row that came otherwise, with the columns of SQL_PAGE_COLUMNS. */
+void row_read_result(const struct pg_rows *rows, int n, struct row_fields *fields);
+
 /* Takes the next text off `headers`. False: no more. */
 bool headers_next(struct saga_bytes *headers, struct saga_bytes *text);
 

@@ -325,14 +325,24 @@
     "          ORDER BY request LIMIT 1)) AS asked"                                                \
     " ORDER BY request LIMIT 1"
 
+/*
+ * A page of parked rows: the rows of `inner` in the order of seq, at most $1,
+ * cut before the one that goes beyond $2 bytes. Sizes are known without
+ * fetching what is stored apart.
+ */
+#define SQL_RETRY_PAGE(inner)                                                                      \
+    "SELECT seq, message_id, topic, headers, key, payload, created_at"                             \
+    "  FROM (SELECT rows.*, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes"       \
+    "          FROM (SELECT " SQL_PAGE_COLUMNS ", 200 + pg_catalog.pg_column_size(m.headers)"      \
+    "                    + coalesce(pg_catalog.octet_length(m.payload), 0) AS size"                \
+    "                  FROM outbox.parked m " inner ") AS rows) AS page"                           \
+    " WHERE bytes - size < $2 ORDER BY seq"
 #define SQL_RETRY_PAGE_KEY                                                                         \
-    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.parked m"                                    \
-             " WHERE m.topic = $3 AND m.key = $4 ORDER BY m.seq LIMIT $1")
+    SQL_RETRY_PAGE("WHERE m.topic = $3 AND m.key = $4 ORDER BY m.seq LIMIT $1")
 #define SQL_RETRY_PAGE_KEYLESS                                                                     \
-    SQL_PAGE("SELECT " SQL_PAGE_COLUMNS " FROM outbox.parked m"                                    \
-             " WHERE m.topic = $3 AND m.key IS NULL AND m.request IS NOT NULL"                     \
-             "   AND outbox.stream_of(NULL, m.message_id, $5) = $4"                                \
-             " ORDER BY m.seq LIMIT $1")
+    SQL_RETRY_PAGE("WHERE m.topic = $3 AND m.key IS NULL AND m.request IS NOT NULL"                \
+                   "   AND outbox.stream_of(NULL, m.message_id, $5) = $4"                          \
+                   " ORDER BY m.seq LIMIT $1")
 
 /* Published ($9) is gone. $10 is the row that was refused again, if any: it
  * stays with its new error, and the request is answered. */
