@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whom a refusal is blamed on. trap: O26
+ */
+#include "outbox/judge.h"
+#include "test/support/run.h"
+
+#include <librdkafka/rdkafka.h>
+
+enum { NOW = 1000000 };
+
+static struct topics topics;
+static struct topic *topic;
+static struct judge judge;
+
+static void
+setup(void)
+{
+    topics = (struct topics){ 0 };
+    judge = (struct judge){ 0 };
+    topic = topics_get(&topics, "t");
+    topics_answered(&topics, topic, 2000, NOW);
+}
+
+static void
+teardown(void)
+{
+    judge_clear(&judge);
+    topics_clear(&topics);
+}
+
+static enum judgement
+judged(int64_t seq, int64_t bytes)
+{
+    const struct verdict *verdict;
+
+    return judge_row(&judge, &(struct judge_case){ .topic = topic, .seq = seq, .bytes = bytes },
+                     NOW, &verdict);
+}
+
+static void
+refused(int64_t seq, int error)
+{
+    judge_refused(&judge, topic, seq, error, NOW);
+}
+
+START_TEST(test_judge_o26_sends_by_its_table)
+{
+    static const struct {
+        const char *name;
+        int64_t bytes;
+        bool behind, compresses;
+        int64_t age_ms;
+        enum judgement judgement;
+    } cases[] = {
+        { "within the limit", 2000, false, false, 0, JUDGED_SEND },
+        { "too large", 2001, false, false, 0, JUDGED_PARK },
+        { "too large by an old answer", 2001, false, false, JUDGE_STALE_MS, JUDGED_ASK },
+        { "too large, but it may be compressed", 2001, false, true, 0, JUDGED_ALONE },
+        { "small, and its key is parked", 10, true, false, 0, JUDGED_PARK },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct judge_case row = { topic, 1, cases[i].bytes, cases[i].behind };
+        const struct verdict *verdict;
+
+        judge.compresses = cases[i].compresses;
+        ck_assert_msg(judge_row(&judge, &row, NOW + cases[i].age_ms, &verdict) ==
+                          cases[i].judgement,
+                      "%s", cases[i].name);
+        ck_assert_msg((verdict != NULL) == (i == 1), "%s", cases[i].name);
+    }
+}
+END_TEST
+
+START_TEST(test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked)
+{
+    for (int64_t seq = 30; seq > 0; seq -= 3)
+        refused(seq, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    for (int64_t seq = 1; seq <= 31; seq++)
+        ck_assert_int_eq(judged(seq, 10), seq % 3 == 0 ? JUDGED_ALONE : JUDGED_SEND);
+    ck_assert(judge_sends_alone(&judge, topic, 9));
+    refused(9, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    ck_assert_int_eq(judged(9, 10), JUDGED_PARK);
+    ck_assert_int_eq(judged(12, 10), JUDGED_ALONE);
+    judge_close(&judge);
+    ck_assert_int_eq(judged(9, 10), JUDGED_SEND);
+}
+END_TEST
+
+/* The limit was another one than we knew; by the new one nobody else is guilty. */
+START_TEST(test_judge_o26_a_new_limit_acquits)
+{
+    refused(1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    refused(2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    refused(3, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    ck_assert_int_eq(judged(1, 10), JUDGED_ASK);
+    ck_assert(topics_answered(&topics, topic, 1000, NOW));
+    judge_acquit(&judge, topic);
+    ck_assert_int_eq(judged(1, 10), JUDGED_SEND);
+    ck_assert_int_eq(judged(2, 1500), JUDGED_PARK);
+    ck_assert_int_eq(judged(3, 10), JUDGED_ALONE);
+}
+END_TEST
+
+START_TEST(test_judge_o14_a_topic_is_refused_as_a_whole)
+{
+    refused(1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    ck_assert_int_eq(judged(1, 10), JUDGED_PARK);
+    ck_assert_int_eq(judged(2, 10), JUDGED_PARK);
+    topic_pardon(topic);
+    topics_answered(&topics, topic, 2000, NOW);
+    ck_assert_int_eq(judged(1, 10), JUDGED_SEND);
+}
+END_TEST
+
+/* One broker that has just started does not know it yet. */
+START_TEST(test_judge_does_not_believe_that_a_topic_has_vanished)
+{
+    topic->delivered = true;
+    refused(1, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC);
+    ck_assert_int_eq(judged(1, 10), JUDGED_SEND);
+    ck_assert_int_eq(judge.findings, 0);
+    topic->delivered = false;
+    refused(1, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC);
+    ck_assert_int_eq(judged(1, 10), JUDGED_PARK);
+}
+END_TEST
+
+START_TEST(test_judge_finds_nothing_in_what_may_pass)
+{
+    refused(1, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS);
+    ck_assert_int_eq(judged(1, 10), JUDGED_SEND);
+    ck_assert_int_eq(judge.findings, 0);
+}
+END_TEST
+
+/* librdkafka has looked at this one message only. */
+START_TEST(test_judge_parks_what_is_not_even_taken)
+{
+    judge_not_taken(&judge, topic, 5, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    ck_assert_int_eq(judged(5, 10), JUDGED_PARK);
+    ck_assert_int_eq(judged(6, 10), JUDGED_SEND);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "outbox/judge",
+        .tests = TESTS(
+            test_judge_o26_sends_by_its_table,
+            test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked,
+            test_judge_o26_a_new_limit_acquits, test_judge_o14_a_topic_is_refused_as_a_whole,
+            test_judge_does_not_believe_that_a_topic_has_vanished,
+            test_judge_finds_nothing_in_what_may_pass, test_judge_parks_what_is_not_even_taken),
+        .setup = setup,
+        .teardown = teardown,
+    });
+}
