@@ -74,7 +74,7 @@ LIBS     := $(B)/libsaga.so.$(SOVERSION) $(B)/libsaga-kafka.so.$(SOVERSION) \
             $(B)/libsaga.a $(B)/libsaga-kafka.a
 PROGRAMS := $(B)/sagactl $(B)/outbox-relay
 
-.PHONY: all mutants demo bench lint format asan tsan install uninstall clean help
+.PHONY: all mutants demo bench lint format asan install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
@@ -141,7 +141,7 @@ $(B)/examples/%: examples/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 
 # --- flavours and tests -------------------------------------------------------
 
-asan tsan:                                     ## the same under a sanitizer: make asan, make tsan
+asan:                                          ## the same under AddressSanitizer
 	$(MAKE) FLAVOUR=$@ all
 
 -include test.mk

@@ -17,7 +17,7 @@ TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard tes
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
 
-.PHONY: test tests test-matrix valgrind fuzz fuzzers model chaos
+.PHONY: test tests test-matrix tsan valgrind fuzz fuzzers model chaos
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -48,6 +48,10 @@ $(B)/test/chaos/clock.so: test/chaos/preload/clock.c
 test:                                          ## all tests; make test T=pattern: some
 	@tools/setup build test
 	@test/run
+
+tsan:                                          ## the unit tests, and the relay's, under ThreadSanitizer
+	@tools/setup build test
+	@test/run tsan
 
 valgrind:                                      ## the unit tests under valgrind
 	@tools/setup build test valgrind

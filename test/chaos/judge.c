@@ -19,11 +19,12 @@ static const struct {
     { "a commit that was acknowledged is not in the ledger",
       "SELECT id FROM chaos.acknowledged a WHERE NOT EXISTS"
       " (SELECT FROM chaos.ledger l WHERE l.id = a.id)" },
-    { "a committed message was not published", "SELECT * FROM chaos.ledger l WHERE NOT EXISTS"
-                                               " (SELECT FROM chaos.record r WHERE r.id = l.id)" },
+    { "a committed message was not published",
+      "SELECT * FROM chaos.ledger l WHERE NOT large AND NOT EXISTS"
+      " (SELECT FROM chaos.record r WHERE r.id = l.id)" },
     { "a published message was never committed",
       "SELECT * FROM chaos.record r WHERE NOT EXISTS"
-      " (SELECT FROM chaos.ledger l WHERE l.id = r.id)" },
+      " (SELECT FROM chaos.ledger l WHERE l.id = r.id AND NOT large)" },
     { "a published message differs from the committed one",
       "SELECT l.*, r.topic, r.key, r.payload FROM chaos.record r JOIN chaos.ledger l USING (id)"
       " WHERE (r.topic, r.key, r.payload) IS DISTINCT FROM"
@@ -41,8 +42,10 @@ static const struct {
       "SELECT l.*, r.at FROM chaos.ledger l JOIN chaos.record r USING (id)"
       " WHERE r.at < l.delayed_until - interval '50 ms'" },
     { "a message is not called published",
-      "SELECT id, topic, key, status FROM outbox.local_messages"
-      " WHERE status NOT IN ('published', 'consumed')" },
+      "SELECT id, topic, key, status FROM outbox.local_messages m"
+      " WHERE status NOT IN ('published', 'consumed')"
+      "   AND NOT EXISTS (SELECT FROM chaos.ledger l WHERE l.id = m.id AND large)" },
+    { "something is still parked", "SELECT topic, key, error, request FROM outbox.parked_key" },
 };
 
 static const struct {
@@ -52,6 +55,9 @@ static const struct {
     { "records published", "SELECT count(*) FROM chaos.record" },
     { "published again", "SELECT count(*) - count(DISTINCT id) FROM chaos.record" },
     { "of them still in the outbox", "SELECT count(*) FROM outbox.message" },
+    { "too large", "SELECT count(*) FROM chaos.ledger WHERE large" },
+    { "delayed", "SELECT count(*) FROM chaos.ledger WHERE delayed_until IS NOT NULL" },
+    { "retries asked for", "SELECT count(*) FROM outbox.audit WHERE verb = 'retry'" },
     { "streams in the end", "SELECT count(*) FROM outbox.stream" },
     { "highest epoch", "SELECT max(epoch) FROM outbox.stream" },
 };

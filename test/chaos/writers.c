@@ -19,7 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MESSAGES_MAX = 12, WRITERS_MAX = 16, RETENTION_MS = 2000 };
+enum {
+    MESSAGES_MAX = 12,
+    WRITERS_MAX = 16,
+    RETENTION_MS = 2000,
+    PARKED_KEYS = 3, /* of these some messages are too large */
+    LARGE_BYTES = 2 * TOPIC_BYTES
+};
 
 struct writer {
     const struct writers_choice *choice;
@@ -48,7 +54,8 @@ make_ledger(PGconn *conn)
     db_exec(conn, "CREATE TABLE chaos.entity (key text PRIMARY KEY, n bigint NOT NULL DEFAULT 0)");
     db_exec(conn, "INSERT INTO chaos.entity SELECT 'k' || g FROM generate_series(0, %d) g", KEYS);
     db_exec(conn, "CREATE TABLE chaos.ledger (id uuid, topic text, key text, n bigint,"
-                  " delayed_until timestamptz, at timestamptz DEFAULT clock_timestamp())");
+                  " large boolean, delayed_until timestamptz,"
+                  " at timestamptz DEFAULT clock_timestamp())");
     db_exec(conn, "CREATE TABLE chaos.early (x int)");
 }
 
@@ -82,25 +89,33 @@ ask(PGconn *conn, int64_t *answer, const char *format, ...)
     return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
 }
 
+/* What a message is besides its topic and key. */
+enum nature { PLAIN, DELAYED, TOO_LARGE };
+
 static bool
 note(struct writer *w, const struct saga_uuid *id, const char *topic, const char *key, int64_t n,
-     bool delayed)
+     enum nature nature)
 {
+    bool delayed = nature == DELAYED;
+
     char text[37];
 
     saga_uuid_text(id, text);
     w->now[w->n_now++] = *id;
     return ask(w->conn, NULL,
-               "INSERT INTO chaos.ledger (id, topic, key, n, delayed_until)"
-               " VALUES ('%s', '%s', nullif('%s', ''), %lld, %s%s%s)",
-               text, topic, key, (long long)n, delayed ? "now() + '" : "NULL",
-               delayed ? w->choice->delays : "", delayed ? "'" : "");
+               "INSERT INTO chaos.ledger (id, topic, key, n, large, delayed_until)"
+               " VALUES ('%s', '%s', nullif('%s', ''), %lld, %s, %s%s%s)",
+               text, topic, key, (long long)n, nature == TOO_LARGE ? "true" : "false",
+               delayed ? "now() + '" : "NULL", delayed ? w->choice->delays : "",
+               delayed ? "'" : "");
 }
 
-/* By the library's call or by the function in SQL; the payload is "key/n". */
+/* By the library's call or by the function in SQL; the payload is "key/n", and
+ * of one that is too large for its topic, a good deal of 'x' more. */
 static bool
-enqueue_one(struct writer *w, const char *topic, const char *key, int64_t n, bool delayed)
+enqueue_one(struct writer *w, const char *topic, const char *key, int64_t n, enum nature nature)
 {
+    const char *delay = nature == DELAYED ? w->choice->delays : NULL;
     char payload[64], text[37];
     struct saga_uuid id;
     struct saga_error err;
@@ -109,7 +124,7 @@ enqueue_one(struct writer *w, const char *topic, const char *key, int64_t n, boo
     if (saga_uuid_make(&id, &err) != 0)
         return false;
     saga_uuid_text(&id, text);
-    if (!delayed && percent(&w->chance, 50)) {
+    if (nature == PLAIN && percent(&w->chance, 50)) {
         struct saga_message message = {
             .id = id, .topic = topic, .key = *key != '\0' ? key : NULL, .payload = { payload, len }
         };
@@ -117,13 +132,14 @@ enqueue_one(struct writer *w, const char *topic, const char *key, int64_t n, boo
         if (saga_enqueue(w->conn, &message, 1, NULL, &err) != 0)
             return false;
     } else if (!ask(w->conn, NULL,
-                    "SELECT outbox.enqueue('%s', convert_to('%s', 'UTF8'), nullif('%s', ''),"
-                    " message_id => '%s'%s%s%s)",
-                    topic, payload, key, text, delayed ? ", deliver_at => now() + '" : "",
-                    delayed ? w->choice->delays : "", delayed ? "'" : "")) {
+                    "SELECT outbox.enqueue('%s', convert_to('%s' || repeat('x', %d), 'UTF8'),"
+                    " nullif('%s', ''), message_id => '%s'%s%s%s)",
+                    topic, payload, nature == TOO_LARGE ? LARGE_BYTES : 0, key, text,
+                    delay != NULL ? ", deliver_at => now() + '" : "", delay != NULL ? delay : "",
+                    delay != NULL ? "'" : "")) {
         return false;
     }
-    return note(w, &id, topic, key, n, delayed);
+    return note(w, &id, topic, key, n, nature);
 }
 
 /* --- a transaction ---------------------------------------------------------- */
@@ -133,7 +149,8 @@ static bool
 write_key(struct writer *w, int k)
 {
     int messages = between(&w->chance, 1, 2), before = w->n_now;
-    bool savepoint = percent(&w->chance, 20), delayed;
+    bool savepoint = percent(&w->chance, 20);
+    enum nature nature;
     int64_t n = 0;
     char key[16];
 
@@ -141,11 +158,13 @@ write_key(struct writer *w, int k)
     if (savepoint && !ask(w->conn, NULL, "SAVEPOINT s"))
         return false;
     for (int i = 0; i < messages; i++) {
-        delayed = w->choice->delays != NULL && percent(&w->chance, 5);
+        nature = percent(&w->chance, 4)                        ? DELAYED
+                 : k <= PARKED_KEYS && percent(&w->chance, 10) ? TOO_LARGE
+                                                               : PLAIN;
         if (!ask(w->conn, &n, "UPDATE chaos.entity SET n = n + 1 WHERE key = '%s' RETURNING n",
                  key) ||
             !enqueue_one(w, w->choice->topics[between(&w->chance, 0, TOPICS - 1)],
-                         delayed ? "delayed" : key, n, delayed))
+                         nature == DELAYED ? "delayed" : key, n, nature))
             return false;
     }
     if (!savepoint)
@@ -172,7 +191,7 @@ write_keys(struct writer *w)
         if (percent(&w->chance, 5))
             pause_ms(between(&w->chance, 1, 60));
     }
-    return !percent(&w->chance, 10) || enqueue_one(w, w->choice->topics[0], "", k, false);
+    return !percent(&w->chance, 10) || enqueue_one(w, w->choice->topics[0], "", k, PLAIN);
 }
 
 /* An intent is on disk before its COMMIT is sent. */
@@ -234,12 +253,27 @@ transaction(struct writer *w)
     ask(w->conn, NULL, "ROLLBACK");
 }
 
-/* What relays do every second, with a retention that lets it happen often. */
+/* What an operator does about what is parked. */
+bool
+tidy_up(PGconn *conn)
+{
+    return ask(conn, NULL,
+               "SELECT outbox.discard(message_id, 'too large') FROM outbox.parked"
+               " WHERE octet_length(payload) > %d LIMIT 10",
+               TOPIC_BYTES) &&
+           ask(conn, NULL, "SELECT outbox.retry(topic, key, 'again') FROM outbox.parked_key");
+}
+
+/* And what relays do every second, with a retention that lets it happen often. */
 static void
-clean_up(struct writer *w)
+look_after(struct writer *w)
 {
     if (percent(&w->chance, 2))
         ask(w->conn, NULL, "SELECT outbox.clean_up(%d)", RETENTION_MS);
+    if (percent(&w->chance, 5))
+        ask(w->conn, NULL, "SELECT outbox.deliver_due(100)");
+    if (percent(&w->chance, 1))
+        tidy_up(w->conn);
 }
 
 static void *
@@ -255,7 +289,7 @@ run_writer(void *arg)
             continue;
         }
         transaction(w);
-        clean_up(w);
+        look_after(w);
         pause_ms(between(&w->chance, 0, w->choice->pause_ms));
     }
     return NULL;
@@ -358,7 +392,7 @@ try_probe(struct writer *w, struct saga_uuid *ids, int n)
     for (int i = 0; i < n; i++) {
         snprintf(key, sizeof key, "probe%d", i);
         if ((i == 0 && !ask(w->conn, NULL, "BEGIN")) ||
-            !enqueue_one(w, w->choice->topics[0], key, (int64_t)(monotonic_us()), false))
+            !enqueue_one(w, w->choice->topics[0], key, monotonic_us(), PLAIN))
             return false;
     }
     memcpy(ids, w->now, (size_t)n * sizeof *ids);

@@ -12,7 +12,7 @@
 #include <libpq-fe.h>
 #include <stddef.h>
 
-enum { TOPICS = 2, KEYS = 40 };
+enum { TOPICS = 2, KEYS = 40, TOPIC_BYTES = 40000 /* the longest message of a topic */ };
 
 struct writers_choice {
     const char *conninfo;
@@ -20,7 +20,7 @@ struct writers_choice {
     const char *dir; /* for the log of intents */
     uint64_t seed;
     int n, pause_ms;    /* longest, between two transactions */
-    const char *delays; /* NULL, or an SQL interval: some messages are delayed */
+    const char *delays; /* an SQL interval: of the messages that are delayed */
 };
 
 /* The tables that the transactions are about. */
@@ -40,6 +40,10 @@ struct writers_sum writers_sum(const struct writers *writers);
 /* Copies into chaos.acknowledged the ids of all messages of which a writer was
  * told that they are committed, and on disk. */
 void copy_acknowledged(const struct writers *writers, PGconn *conn);
+
+/* Discards parked messages that are too large, and asks that the others be
+ * tried again; false if they could not be. */
+bool tidy_up(PGconn *conn);
 
 /* Commits one message of each of the first `n` keys, as soon as PostgreSQL
  * lets it; false if that takes longer than `ms`. */
