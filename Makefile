@@ -44,7 +44,7 @@ PROG_LIBS   = $(eval PROG_LIBS := $$(shell $(PKG_CONFIG) --libs $(PROG_DEPS)))$(
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -fvisibility=hidden -fPIC $(WARNINGS) -Iinclude -I. \
              $(DEPS_CFLAGS) $(CFLAGS) $(FLAVOUR_FLAGS)
-ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS)
+ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS) $(if $(filter tsan,$(FLAVOUR)),-Wl$(comma)-u$(comma)thrd_create)
 
 # --- what belongs to what ---------------------------------------------------
 # A public function is in one library only. Private objects that both need
@@ -66,7 +66,7 @@ HEADERS      := $(wildcard include/saga/*.h)
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 PRIVATE_OBJS       := $(call obj,$(PRIVATE_SRCS))
 LIBSAGA_OBJS       := $(PRIVATE_OBJS) $(call obj,$(BASE_PUBLIC_SRCS) $(SAGA_SRCS))
-LIBSAGA_KAFKA_OBJS := $(call obj,$(KAFKA_SRCS))
+LIBSAGA_KAFKA_OBJS := $(call obj,$(KAFKA_SRCS) $(if $(filter tsan,$(FLAVOUR)),test/support/threads_tsan.c))
 SAGACTL_OBJS       := $(call obj,$(SAGACTL_SRCS)) $(B)/obj/migrations.o
 RELAY_OBJS         := $(call obj,$(RELAY_SRCS))
 

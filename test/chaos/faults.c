@@ -355,7 +355,8 @@ end_those_due(struct faults *faults)
 
 /* --- recovery --------------------------------------------------------------------- */
 
-/* Milliseconds from `since_us` until messages committed after it have arrived. */
+/* Milliseconds from `since_us` until messages committed after it have arrived,
+ * with the fault still there if others can do the work. */
 static void
 probe(struct faults *faults, const struct kind *kind, int64_t since_us)
 {
@@ -368,7 +369,7 @@ probe(struct faults *faults, const struct kind *kind, int64_t since_us)
                   "PostgreSQL does not come back after: %s", kind->name);
     arrivals_await(faults->scene->arrivals, ids, PROBES);
     while (!arrivals_complete(faults->scene->arrivals)) {
-        end_those_due(faults);
+        relays_supervise(faults->scene->relays);
         ck_assert_msg(wait_a_little(&deadline), "no message arrives %d ms after: %s", RECOVERED_MS,
                       kind->name);
     }

@@ -4,16 +4,13 @@
  * off. Durations stay right, also where somebody waits until a date.
  */
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
-
-/* Nobody's clock that is not a date says more: thirty years since the start. */
-enum { DATES_FROM = 1000000000 };
 
 static time_t
 shift(void)
@@ -69,18 +66,16 @@ time(time_t *now)
     return time.tv_sec;
 }
 
+/* librdkafka waits by this one, until a date that timespec_get() told it. */
 int
-pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
-                       const struct timespec *restrict until)
+cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex, const struct timespec *restrict until)
 {
-    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
     struct timespec shifted = *until;
 
-    /* By its version: without one the oldest is found, which is another type's. */
     if (real == NULL)
-        *(void **)&real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
-    if (shifted.tv_sec > DATES_FROM)
-        shifted.tv_sec -= shift();
+        *(void **)&real = dlsym(RTLD_NEXT, "cnd_timedwait");
+    shifted.tv_sec -= shift();
     return real(cond, mutex, &shifted);
 }
 /* NOLINTEND */
