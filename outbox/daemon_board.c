@@ -65,6 +65,7 @@ add_counters(struct saga_relay_stats *stats, const struct saga_relay_stats *past
     stats->reconnects += past->reconnects;
     stats->refused += past->refused;
     stats->producers += past->producers;
+    stats->parked += past->parked;
     for (int i = 0; i < SAGA_RELAY_BUCKETS; i++) {
         stats->pages[i] += past->pages[i];
         stats->acks[i] += past->acks[i];

@@ -27,6 +27,7 @@ static const struct {
     { "published_total", "Messages that Kafka has acknowledged.", STAT(published) },
     { "refused_total", "Messages that Kafka refused; each is tried again or parked.",
       STAT(refused) },
+    { "parked_total", "Messages that were put into outbox.parked.", STAT(parked) },
     { "pairs_total", "Times that new messages were found.", STAT(pairs) },
     { "polls_total", "Times that new messages were looked for.", STAT(polls) },
     { "cursor_writes_total", "Transactions that moved the cursor or renewed the lease.",
@@ -163,6 +164,33 @@ write_process(FILE *out, const struct board_view *view)
 }
 
 static void
+write_beside(FILE *out, const struct status *status)
+{
+    const struct {
+        const char *name, *help;
+        double value;
+    } gauges[] = {
+        { "parked_keys", "Pairs of topic and key that are parked; 10000: at least so many.",
+          (double)status->parked_keys },
+        { "parked_messages", "Messages in outbox.parked; 10000: at least so many.",
+          (double)status->parked_messages },
+        { "delayed_messages", "Messages in outbox.delayed; 10000: at least so many.",
+          (double)status->delayed_messages },
+        { "delayed_overdue_seconds", "How long the first of them has been due; 0: none is.",
+          status->delayed_overdue_seconds },
+        { "outbox_bytes", "Size of outbox.message on disk, with its indexes.",
+          (double)status->outbox_bytes },
+        { "kept_seconds", "Age of the oldest message that has not been cleaned up.",
+          status->kept_seconds },
+    };
+
+    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++) {
+        head(out, gauges[i].name, "gauge", gauges[i].help);
+        fprintf(out, "outbox_relay_%s %.15g\n", gauges[i].name, gauges[i].value);
+    }
+}
+
+static void
 write_status(FILE *out, const struct status *status)
 {
     head(out, "database_up", "gauge",
@@ -171,7 +199,7 @@ write_status(FILE *out, const struct status *status)
     if (!status->up)
         return;
     head(out, "lag_messages", "gauge",
-         "Messages that are not yet published, at most: numbers that were never used count too.");
+         "Messages that are committed and not yet published; above some hundred an estimate.");
     for (int i = 0; i < status->n; i++)
         write_count(out, "lag_messages", status->streams[i].stream,
                     status->streams[i].lag_messages);
@@ -179,6 +207,7 @@ write_status(FILE *out, const struct status *status)
          "Age of the oldest committed message that is not yet published; 0: there is none.");
     for (int i = 0; i < status->n; i++)
         write_gauge(out, "lag_seconds", status->streams[i].stream, status->streams[i].lag_seconds);
+    write_beside(out, status);
 }
 
 char *

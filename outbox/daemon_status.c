@@ -58,20 +58,48 @@ connect_to(struct status_reader *reader, const char *conninfo, int64_t version,
     return rc != 0 ? rc : pg_connect(&reader->pg, err);
 }
 
-static int
-read_streams(struct status *status, struct pg *pg, struct saga_error *err)
+static void
+take_streams(struct status *status, const struct pg_rows *rows)
 {
-    struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(pg, SQL_STATUS, PG_NO_ARGS, &rows, err);
-
-    status->n = rc != 0 ? 0 : rows.n < STATUS_STREAMS_MAX ? rows.n : STATUS_STREAMS_MAX;
+    status->n = rows->n < STATUS_STREAMS_MAX ? rows->n : STATUS_STREAMS_MAX;
     for (int i = 0; i < status->n; i++)
         status->streams[i] = (struct status_stream){
-            .stream = (int32_t)pg_int(&rows, i, 0),
-            .lag_messages = pg_int(&rows, i, 1),
-            .lag_seconds = (double)pg_int(&rows, i, 2) / US_PER_S,
+            .stream = (int32_t)pg_int(rows, i, 0),
+            .lag_messages = pg_int(rows, i, 1),
+            .lag_seconds = (double)pg_int(rows, i, 2) / US_PER_S,
         };
-    pg_rows_clear(&rows);
+}
+
+static void
+take_beside(struct status *status, const struct pg_rows *rows)
+{
+    status->parked_keys = pg_int(rows, 0, 0);
+    status->parked_messages = pg_int(rows, 0, 1);
+    status->delayed_messages = pg_int(rows, 0, 2);
+    status->delayed_overdue_seconds = (double)pg_int(rows, 0, 3) / US_PER_S;
+    status->outbox_bytes = pg_int(rows, 0, 4);
+    status->kept_seconds = (double)pg_int(rows, 0, 5) / US_PER_S;
+}
+
+/* With the settings of the relay's own reads: compiling these statements (JIT)
+ * would take seconds. */
+static int
+ask(struct status *status, struct pg *pg, struct saga_error *err)
+{
+    struct pg_rows streams = PG_ROWS_INIT, beside = PG_ROWS_INIT;
+    const struct pg_statement statements[] = {
+        { .sql = SQL_PAGE_SETTINGS },
+        { .sql = SQL_STATUS, .rows = &streams },
+        { .sql = SQL_STATUS_BESIDE, .rows = &beside },
+    };
+    int rc = pg_batch(pg, statements, sizeof statements / sizeof *statements, err);
+
+    if (rc == 0) {
+        take_streams(status, &streams);
+        take_beside(status, &beside);
+    }
+    pg_rows_clear(&streams);
+    pg_rows_clear(&beside);
     return rc;
 }
 
@@ -86,7 +114,7 @@ status_read(struct status_reader *reader, const char *conninfo, int64_t version,
     *status = (struct status){ 0 };
     rc = connect_to(reader, conninfo, version, &err);
     if (rc == 0)
-        rc = read_streams(status, &reader->pg, &err);
+        rc = ask(status, &reader->pg, &err);
     status->up = rc == 0;
     if (rc != 0 && (reader->complained_ms == 0 || now - reader->complained_ms >= COMPLAIN_MS)) {
         reader->complained_ms = now;

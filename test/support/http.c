@@ -216,6 +216,7 @@ metric(const char *text, const char *sample)
 {
     const char *found = strstr(text, text_of("\n%s ", sample));
 
-    ck_assert_msg(found != NULL, "no %s in: %s", sample, text);
+    ck_assert_msg(found != NULL, "no %s in: ...%s", sample,
+                  strlen(text) > 500 ? text + strlen(text) - 500 : text);
     return strtod(found + strlen(sample) + 2, NULL);
 }
