@@ -5,11 +5,10 @@
 -- the old cluster's mean nothing here, so the relay refuses, and an operator
 -- calls outbox.rebase() (sagactl outbox rebase).
 --
--- Only outbox.message and outbox.stream are changed. What else there may be says
--- nothing by xid: parked messages keep their seq, and everything that is yet to be
--- published gets a higher one, so that their order stays; delayed messages get
--- xid and seq when they are due; offsets are kept for seqs that are published,
--- which do not change.
+-- Only outbox.message and outbox.stream are changed; nothing else says anything by
+-- xid. Parked messages keep their seq, and everything that is yet to be published
+-- gets a higher one, so that the order of their keys stays, and their markers
+-- hold for what comes. Delayed messages get xid and seq when they are due.
 
 DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
 
@@ -58,6 +57,7 @@ CREATE FUNCTION outbox.rebase_top(OUT stands bigint, OUT top bigint)
 AS $$
     SELECT CASE WHEN q.is_called THEN q.last_value ELSE q.last_value - 1 END,
            greatest((SELECT max(m.seq) FROM outbox.message m),
+                    (SELECT max(p.seq) FROM outbox.parked p),
                     (SELECT max(greatest(s.floor_seq, s.cur_floor_seq, s.last_seq))
                        FROM outbox.stream s))
       FROM outbox.message_seq_seq q
@@ -179,6 +179,7 @@ BEGIN
            cur = NULL, cur_floor_seq = NULL, cur_floor_xid = NULL, last_seq = 0,
            owner = NULL, instance = NULL, wanted = NULL, lease_until = '-infinity', epoch = epoch + 1, timeline = NULL,
            system_identifier = (SELECT c.system_identifier FROM pg_control_system() c);
+    INSERT INTO outbox.audit (verb, reason) VALUES ('rebase', why);
 END
 $$;
 COMMENT ON FUNCTION outbox.rebase(boolean) IS

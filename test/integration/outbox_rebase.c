@@ -55,25 +55,59 @@ teardown(void)
     PQfinish(there);
 }
 
-/* What pg_dump and psql would bring: every table of the outbox and every
- * sequence, each table by one COPY. */
+static void
+copy_table(const char *table)
+{
+    char *bytes;
+    int n;
+
+    db_exec(there, "TRUNCATE %s", table);
+    PQclear(PQexec(conn, text_of("COPY %s TO STDOUT", table)));
+    PQclear(PQexec(there, text_of("COPY %s FROM STDIN", table)));
+    while ((n = PQgetCopyData(conn, &bytes, 0)) > 0) {
+        ck_assert_int_eq(PQputCopyData(there, bytes, n), 1);
+        PQfreemem(bytes);
+    }
+    ck_assert_int_eq(PQputCopyEnd(there, NULL), 1);
+    for (PGresult *end; (end = PQgetResult(conn)) != NULL; PQclear(end))
+        ck_assert_int_eq(PQresultStatus(end), PGRES_COMMAND_OK);
+    for (PGresult *end; (end = PQgetResult(there)) != NULL; PQclear(end))
+        ck_assert_msg(PQresultStatus(end) == PGRES_COMMAND_OK, "%s", PQerrorMessage(there));
+}
+
+/* Calls `copy_one` for each of the names that `sql` finds in the original. */
+static void
+each(const char *sql, void (*copy_one)(const char *name))
+{
+    PGresult *names = PQexec(conn, sql);
+
+    ck_assert_msg(PQntuples(names) > 0, "%s: %s", sql, PQerrorMessage(conn));
+    for (int i = 0; i < PQntuples(names); i++)
+        copy_one(PQgetvalue(names, i, 0));
+    PQclear(names);
+}
+
+static void
+copy_sequence(const char *sequence)
+{
+    db_exec(there, "SELECT setval('%s', %s, '%s')", sequence,
+            db_text(conn, "SELECT last_value FROM %s", sequence),
+            db_text(conn, "SELECT is_called FROM %s", sequence));
+}
+
+/* What pg_dump and psql would bring: every table of the outbox, each by one
+ * COPY, and every sequence. */
 static void
 copy_outbox(void)
 {
-    static const char script[] =
-        "set -e; t() { psql -XAtqd \"$1\" -v ON_ERROR_STOP=1 -c \"$2\"; }\n"
-        "export PGOPTIONS='-c session_replication_role=replica'\n"
-        "for x in $(t \"$1\" \"SELECT oid::regclass FROM pg_class WHERE relkind = 'r'"
-        "                      AND relnamespace = 'outbox'::regnamespace\"); do\n"
-        "  t \"$2\" \"TRUNCATE $x\"; t \"$1\" \"COPY $x TO STDOUT\" | t \"$2\" \"COPY $x FROM "
-        "STDIN\"\n"
-        "done\n"
-        "t \"$1\" \"SELECT format('SELECT setval(%L, %s);', schemaname || '.' || sequencename, "
-        "last_value)"
-        "   FROM pg_sequences WHERE schemaname = 'outbox' AND last_value IS NOT NULL\" | t \"$2\" "
-        "\"$(cat)\" > /dev/null\n";
-
-    run_process(ARGS("bash", "-c", script, "copy", original, copy));
+    db_exec(there, "SET session_replication_role = replica");
+    each("SELECT oid::regclass FROM pg_class"
+         " WHERE relkind = 'r' AND relnamespace = 'outbox'::regnamespace",
+         copy_table);
+    each("SELECT oid::regclass FROM pg_class"
+         " WHERE relkind = 'S' AND relnamespace = 'outbox'::regnamespace",
+         copy_sequence);
+    db_exec(there, "RESET session_replication_role");
 }
 
 static const char *
@@ -305,6 +339,42 @@ START_TEST(test_rebase_o8_with_several_streams)
 }
 END_TEST
 
+/* What is parked stays, before everything that is written for its key later;
+ * what is delayed comes when it is due. */
+START_TEST(test_rebase_o8_leaves_parked_and_delayed_ones_in_their_place)
+{
+    given_other_cluster();
+    put_ahead(conn, there);
+    enqueue_all(conn, "a", 2);
+    publish_once(original);
+    db_exec(conn,
+            "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload, created_at,"
+            " error, attempts) SELECT 50, gen_random_uuid(), '%s', 'p', '{}', 'p1', now(), 'x', 1;"
+            "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('%s', 'p', 'x');"
+            "SELECT outbox.enqueue('%s', 'd1', 'd', deliver_at => now() + interval '1 hour')",
+            topic, topic, topic);
+    enqueue(conn, topic, "p", "p2");
+    copy_outbox();
+    enqueue(there, topic, "p", "p3");
+    EXPECT_ANSWER(SAGACTL(copy, "outbox", "rebase"), 0, "done");
+    publish_once(copy);
+    expect_published(topic, "a1 a2");
+    ck_assert_str_eq(db_text(there, "SELECT string_agg(convert_from(payload, 'UTF8'), ' ' ORDER BY "
+                                    "seq) FROM outbox.parked"),
+                     "p1 p2 p3");
+    db_exec(there,
+            "UPDATE outbox.delayed SET deliver_at = now();"
+            "SELECT outbox.retry('%s', 'p', 'mended')",
+            topic);
+    publish_once(copy);
+    WAIT_UNTIL(db_int(there, "SELECT count(*) FROM outbox.parked") == 0, 5000);
+    publish_once(copy);
+    ck_assert_str_eq(db_text(there, "SELECT verb FROM outbox.audit ORDER BY id LIMIT 1"), "rebase");
+    ck_assert_ptr_nonnull(strstr(published(topic), "d1"));
+    ck_assert_ptr_nonnull(strstr(published_first(topic), "p1 p2 p3"));
+}
+END_TEST
+
 /* --- what it waits for, and what it refuses --------------------------------- */
 
 START_TEST(test_rebase_waits_for_writers)
@@ -396,6 +466,7 @@ main(void)
                        test_rebase_o8_into_a_cluster_that_is_ahead,
                        test_rebase_o8_publishes_again_what_may_have_been_written_here,
                        test_rebase_o8_of_a_replicated_outbox, test_rebase_o8_with_several_streams,
+                       test_rebase_o8_leaves_parked_and_delayed_ones_in_their_place,
                        test_rebase_waits_for_writers, test_rebase_refuses_what_is_no_copy,
                        test_rebase_refuses_beside_a_relay,
                        test_rebase_must_be_the_first_of_its_transaction,
