@@ -146,6 +146,8 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return options->instance = value->text, 0;
     if (strcmp(name, "standby_gate") == 0)
         return read_switch(&options->standby_gate, value, err);
+    if (strcmp(name, "transactional") == 0)
+        return read_switch(&options->transactional, value, err);
     if (strcmp(name, "log") == 0 || strcmp(name, "log_format") == 0)
         return set_log(settings, value, err);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -157,7 +159,7 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return settings->ignored = value->where, 0;
     return no_such(value, err,
                    "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
-                   "idle_ms, drain_ms, stall_ms, standby_gate, instance");
+                   "idle_ms, drain_ms, stall_ms, standby_gate, transactional, instance");
 }
 
 static int

@@ -97,9 +97,14 @@ publisher_wrote(struct publisher *p, int rc)
 int
 publisher_keep_lease(struct publisher *p, struct saga_error *err)
 {
-    if (!cursor_renewal_due(&p->cursor))
-        return 0;
-    return publisher_wrote(p, cursor_renew(&p->cursor, &p->writer, err));
+    bool asked = p->outlet.sink != NULL && sink_asks_for_owner(p->outlet.sink);
+    int rc = 0;
+
+    if (asked || cursor_renewal_due(&p->cursor))
+        rc = publisher_wrote(p, cursor_renew(&p->cursor, &p->writer, err));
+    if (rc == 0 && asked)
+        sink_hears_owner(p->outlet.sink);
+    return rc;
 }
 
 static int
@@ -169,8 +174,14 @@ rest_as_owner(struct publisher *p, int64_t ms, struct saga_error *err)
 int
 publisher_open_again(struct publisher *p, struct saga_error *err)
 {
-    int rc = outlet_open(&p->outlet, err);
+    int rc = 0;
 
+    /* A producer of a transactional.id fences others, which is the owner's right
+     * alone; perhaps this one broke because somebody else is that. */
+    if (p->outlet.options.transactional_id != NULL)
+        rc = publisher_wrote(p, cursor_renew(&p->cursor, &p->writer, err));
+    if (rc == 0)
+        rc = outlet_open(&p->outlet, err);
     return rc != 0 ? rc : rest_as_owner(p, outlet_pause_ms(&p->outlet), err);
 }
 

@@ -15,10 +15,12 @@
 #include "outbox/lease.h"
 #include "outbox/place.h"
 #include "outbox/publisher.h"
+#include "outbox/sql.h"
 #include "outbox/standby.h"
 
 #include <saga/relay.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -43,6 +45,8 @@ struct saga_relay {
     struct saga_log log;
     struct saga_pair *properties, *formats;
     char *brokers, *source, *instance;
+    bool transactional;
+    char transactional_id[128];
     atomic_bool stop;
     struct tally tally;
     int64_t complained_ms;    /* about Kafka */
@@ -154,6 +158,7 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->tally = &relay->tally;
     p->end = &p->first;
     p->standby_gate = options->standby_gate != 0;
+    relay->transactional = options->transactional != 0;
     p->cursor.stream = options->stream;
     p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);
     p->source.pg = &p->reader;
@@ -278,6 +283,26 @@ take_stream(struct saga_relay *relay, bool once, bool *taken, struct saga_error 
     return rc;
 }
 
+/* Whoever succeeds us, on whatever host, finds the same. */
+static int
+name_transactions(struct saga_relay *relay, struct saga_error *err)
+{
+    struct publisher *p = &relay->publisher;
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = 0;
+
+    if (relay->transactional)
+        rc = pg_exec(&p->reader, SQL_TRANSACTIONAL_ID, PG_ARGS(PG_INT4(p->cursor.stream)), &rows,
+                     err);
+    if (rc == 0 && relay->transactional) {
+        snprintf(relay->transactional_id, sizeof relay->transactional_id, "%s",
+                 pg_text(&rows, 0, 0));
+        p->outlet.options.transactional_id = relay->transactional_id;
+    }
+    pg_rows_clear(&rows);
+    return rc;
+}
+
 /* Owns the stream once, until stop or until another instance has asked for it. */
 static int
 turn(struct saga_relay *relay, bool once, struct saga_error *err)
@@ -302,6 +327,8 @@ turn(struct saga_relay *relay, bool once, struct saga_error *err)
     rc = pg_connect(&p->reader, err);
     if (rc == 0)
         rc = place_same(&p->reader, &p->writer, err);
+    if (rc == 0)
+        rc = name_transactions(relay, err);
     if (rc == 0)
         rc = publisher_run(p, once, err);
     if (rc == 0)

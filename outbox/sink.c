@@ -24,6 +24,7 @@ struct sink {
     struct topics *topics;
     struct judge *judge;
     struct limits limits;
+    struct transaction transaction;
     int64_t batch_bytes;
     const struct saga_log *log;
     struct tally *tally;
@@ -102,7 +103,8 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
     (void)producer;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         CRASH_POINT("relay.before_ack");
-        window_ack(sink->window, position);
+        if (sink->transaction.producer == NULL)
+            window_ack(sink->window, position);
         topic->delivered = true;
         topic->refusals = 0;
         tally_ack(sink->tally, rd_kafka_message_latency(message));
@@ -173,6 +175,8 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
         goto fail;
     made->batch_bytes = sink_properties_batch(conf, topics->smallest);
     judge->compresses = sink_properties_compress(conf);
+    if (options->transactional_id != NULL)
+        rd_kafka_conf_set(conf, "transactional.id", options->transactional_id, why, sizeof why);
     rd_kafka_conf_set_opaque(conf, made);
     rd_kafka_conf_set_dr_msg_cb(conf, delivered);
     rd_kafka_conf_set_error_cb(conf, on_error);
@@ -185,6 +189,8 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     /* The log comes through sink_serve() too, on the caller's thread. */
     rd_kafka_set_log_queue(made->producer, NULL);
     limits_open(&made->limits, made->producer);
+    if (options->transactional_id != NULL)
+        made->transaction.producer = made->producer;
     *sink = made;
     return 0;
 fail:
@@ -211,6 +217,7 @@ sink_close(struct sink *sink)
 
     if (sink == NULL)
         return 0;
+    transaction_close(&sink->transaction);
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(sink->producer, CLOSE_MS);
     tell_failure(sink);
@@ -292,14 +299,29 @@ hand_over(struct sink *sink, const struct topic *topic, const struct row_fields 
     return code;
 }
 
+/* The transaction, or rather the producer, has come to its end. Whether that is
+ * because another one has fenced it, the cursor knows. */
+static bool
+well(struct sink *sink, rd_kafka_error_t *error)
+{
+    if (error == NULL)
+        return true;
+    fail(sink, rd_kafka_error_string(error), "", 0);
+    rd_kafka_error_destroy(error);
+    return false;
+}
+
 int
 sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fields, int64_t seq)
 {
     rd_kafka_resp_err_t code;
     uint64_t position;
+    bool may;
 
-    if (sink->broken)
+    if (sink->broken || !well(sink, transaction_enter(&sink->transaction, &may)))
         return SINK_BROKEN;
+    if (!may)
+        return SINK_FULL;
     if (!attach(sink, topic) || !window_push(sink->window, seq, &position)) {
         fail(sink, "out of memory", topic->name, 0);
         return SINK_BROKEN;
@@ -307,8 +329,10 @@ sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fi
     if (window_open(sink->window) == 1)
         sink->progress_ms = clock_mono_ms();
     code = hand_over(sink, topic, fields, position);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        transaction_add(&sink->transaction, position);
         return SINK_TAKEN;
+    }
     window_pop(sink->window);
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         return SINK_FULL;
@@ -357,7 +381,11 @@ sink_serve(struct sink *sink, int wait_ms)
         limits_serve(&sink->limits, sink->topics, limit_changed, sink);
         wait_ms = wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
     }
-    rd_kafka_poll(sink->producer, wait_ms);
+    if (!sink->broken)
+        well(sink, transaction_serve(&sink->transaction, sink->window, wait_ms));
+    rd_kafka_poll(sink->producer,
+                  sink->transaction.producer != NULL && window_open(sink->window) > 0 ? 0
+                                                                                      : wait_ms);
     if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
         may_complain(sink))
         log_event(sink->log, SAGA_LOG_WARNING, "no answer from Kafka; still trying",
@@ -368,4 +396,16 @@ bool
 sink_broken(const struct sink *sink)
 {
     return sink->broken;
+}
+
+bool
+sink_asks_for_owner(const struct sink *sink)
+{
+    return sink->transaction.producer != NULL && sink->transaction.state == TRANSACTION_ASKING;
+}
+
+void
+sink_hears_owner(struct sink *sink)
+{
+    sink->transaction.state = TRANSACTION_NONE;
 }

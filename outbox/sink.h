@@ -14,6 +14,7 @@
 #include "outbox/judge.h"
 #include "outbox/record.h"
 #include "outbox/tally.h"
+#include "outbox/transaction.h"
 #include "outbox/window.h"
 
 struct sink;
@@ -24,7 +25,8 @@ struct sink_options {
     struct record_formats formats;
     const struct saga_log *log;
     struct tally *tally;
-    int64_t *complained_ms; /* when trouble was last logged; outlives the sink */
+    int64_t *complained_ms;       /* when trouble was last logged; outlives the sink */
+    const char *transactional_id; /* NULL: no transactions */
 };
 
 /* 0, or SAGA_EINVAL if a property belongs to the relay, or a format is none. */
@@ -64,5 +66,10 @@ int64_t sink_batch_bytes(const struct sink *sink);
 void sink_serve(struct sink *sink, int wait_ms);
 
 bool sink_broken(const struct sink *sink);
+
+/* Whether it waits to hear that its user still owns the stream, after it has
+ * fenced whoever did before; and that he does. */
+bool sink_asks_for_owner(const struct sink *sink);
+void sink_hears_owner(struct sink *sink);
 
 #endif

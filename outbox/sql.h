@@ -89,6 +89,13 @@
     "UPDATE outbox.stream SET wanted = $3 WHERE stream = $1 AND epoch = $2 AND wanted IS NULL"     \
     "   AND pg_catalog.set_config('synchronous_commit', 'off', true) IS NOT NULL"
 
+/* Unique among all databases that may use one Kafka; a standby that takes over
+ * has the same. Two that share a prefix may be given rights by it. */
+#define SQL_TRANSACTIONAL_ID                                                                       \
+    "SELECT pg_catalog.concat_ws('-', 'outbox', c.system_identifier, d.oid, $1::integer)"          \
+    "  FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d"                            \
+    " WHERE d.datname = pg_catalog.current_database()"
+
 /* --- moving the cursor ------------------------------------------------- */
 
 /*

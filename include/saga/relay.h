@@ -47,6 +47,9 @@ struct saga_relay_options {
                                       * ends with NULL; default: none */
     const char *instance;            /* relays of one name do not ask each other for streams;
                                       * default: one for all of this process */
+    int32_t transactional;           /* 1: messages go in transactions of Kafka, for compacted
+                                      * topics; see saga_relay_run() */
+    int32_t reserved;
 };
 /* clang-format off */
 #define SAGA_RELAY_OPTIONS .size = sizeof(struct saga_relay_options)
@@ -85,16 +88,26 @@ enum {
  * the messages' keys. A process that is to publish all of it runs one relay for
  * each, on a thread each: how many there are is saga_relay_stats().streams,
  * which every relay knows soon after it is run (and with SAGA_RELAY_ONCE when it
- * returns 0); stream 0 always exists. Where several processes do that they share: one that owns
- * at least two streams fewer than another asks for one, and the owner gives it
- * free as it does on stop, and waits. When the number of streams is changed,
- * owners return SAGA_EFENCED; run them again. Relays of streams that no longer
- * exist return SAGA_ENOTFOUND, also while they wait.
+ * returns 0); stream 0 always exists. Where several processes do that they
+ * share: one that owns at least two streams fewer than another asks for one,
+ * and the owner gives it free as it does on stop, and waits. When the number of
+ * streams is changed, owners return SAGA_EFENCED; run them again. Relays of
+ * streams that no longer exist return SAGA_ENOTFOUND, also while they wait.
  *
  * Lost connections are made anew, for ever. While Kafka cannot be reached, or
  * refuses a message, it is tried again and logged once a minute; nothing is
  * skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is an
  * error, and so is a rival that renews its lease.
+ *
+ * A relay that is succeeded while messages of it are still on their way can leave
+ * old ones behind newer ones, which consumers drop as repetitions. Where that is
+ * not enough, because the topic is compacted, the option `transactional` makes
+ * the successor fence it: its transactional.id is that of the database and the
+ * stream, and nothing that it has not committed by then is seen by consumers
+ * that read committed messages (isolation.level; librdkafka's do by default,
+ * Java's do not). Before the number of streams is changed such relays must be
+ * stopped, because a key's old and new stream do not fence each other. Costs a
+ * commit for each batch, and needs the right to write to that id.
  *
  * On stop, waits up to drain_ms for what the brokers have not answered yet,
  * stores the cursor and gives the stream free. After any return it may be run
