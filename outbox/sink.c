@@ -38,14 +38,36 @@ struct sink {
     int64_t *complained_ms;
 };
 
+static void
+say_nothing(const rd_kafka_t *producer, int level, const char *facility, const char *line)
+{
+    (void)producer;
+    (void)level;
+    (void)facility;
+    (void)line;
+}
+
+/* Some properties are judged only when a producer is made of them, such as files
+ * of certificates. One without brokers connects to nothing. */
 int
 sink_check(const struct sink_options *options, struct saga_error *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    int rc = sink_properties_set(conf, options->brokers, options->properties, err);
+    rd_kafka_t *producer;
+    char why[192];
+    int rc = sink_properties_set(conf, NULL, options->properties, err);
 
+    if (rc == 0) {
+        rd_kafka_conf_set_log_cb(conf, say_nothing);
+        producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+        if (producer != NULL) {
+            rd_kafka_destroy(producer); /* and conf, which is its own now */
+            return record_check(&options->formats, err);
+        }
+        rc = error_set(err, SAGA_EINVAL, "librdkafka: %s", why);
+    }
     rd_kafka_conf_destroy(conf);
-    return rc != 0 ? rc : record_check(&options->formats, err);
+    return rc;
 }
 
 /* --- what librdkafka tells --------------------------------------------- */

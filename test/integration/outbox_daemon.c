@@ -327,11 +327,14 @@ START_TEST(test_daemon_goes_on_with_the_old_settings_if_the_new_are_wrong)
     settings("[kafka]\nacks = 1");
     process_signal(relay, SIGHUP);
     WAIT_UNTIL(has_logged(relay, "the property acks is set by the relay"), 10000);
+    settings("[kafka]\nsecurity.protocol = ssl\nssl.ca.location = /nowhere.pem");
+    process_signal(relay, SIGHUP);
+    WAIT_UNTIL(has_logged(relay, "ssl.ca.location failed"), 10000);
     enqueue(conn, topic, "k", "2");
     WAIT_UNTIL(pending(conn) == 0, 10000);
     ck_assert_int_eq(db_int(conn, "SELECT epoch FROM outbox.stream"), 1); /* it never stopped */
     ck_assert(metric(http_get(port_of(relay), "/metrics").body,
-                     "outbox_relay_reload_failures_total") == 2);
+                     "outbox_relay_reload_failures_total") == 3);
 }
 END_TEST
 
