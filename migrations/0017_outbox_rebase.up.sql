@@ -50,6 +50,29 @@ AS $$
 $$;
 COMMENT ON FUNCTION outbox.rebase_rows(pg_snapshot, boolean) IS 'part of outbox.rebase';
 
+-- Whether xids in here are another cluster's. After pg_upgrade the cluster is
+-- another one too, but its xids are the old one's, and so are all writers: no row
+-- names an xid that its writer cannot have had, and no row of the cursor one that
+-- came later than what wrote it.
+CREATE FUNCTION outbox.rebase_copied(present pg_snapshot) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+               SELECT FROM outbox.stream s,
+                      LATERAL (SELECT pg_snapshot_xmax(present)::text::bigint AS upto) u
+                WHERE greatest(pg_snapshot_xmax(s.prev), s.floor_xid, pg_snapshot_xmax(s.cur),
+                               s.cur_floor_xid)::text::bigint
+                      > u.upto - ((u.upto - s.xmin::text::bigint) & 4294967295))
+        OR EXISTS (
+               SELECT FROM outbox.message m WHERE m.xid > '3' GROUP BY m.xmin
+               HAVING min(m.xid::text::bigint) <> max(m.xid::text::bigint)
+                   OR min(m.xid::text::bigint)
+                      + ((m.xmin::text::bigint - min(m.xid::text::bigint)) & 4294967295)
+                      >= pg_snapshot_xmax(present)::text::bigint)
+$$;
+COMMENT ON FUNCTION outbox.rebase_copied(pg_snapshot) IS 'part of outbox.rebase';
+
 -- Where the sequence stands, and the highest seq that anything speaks of.
 CREATE FUNCTION outbox.rebase_top(OUT stands bigint, OUT top bigint)
     LANGUAGE sql STABLE
@@ -66,16 +89,15 @@ COMMENT ON FUNCTION outbox.rebase_top() IS 'part of outbox.rebase';
 
 -- Why the outbox cannot have been written here, or NULL. What is committed has a
 -- lower xid than the xmax of `present`. (There is no max(xid8) before version 15.)
-CREATE FUNCTION outbox.rebase_why(present pg_snapshot, OUT copied boolean, OUT why text)
+CREATE FUNCTION outbox.rebase_why(present pg_snapshot) RETURNS text
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT w.place IS NOT NULL OR w.xid IS NOT NULL, coalesce(w.place, w.xid, w.seq)
-      FROM (SELECT
+    SELECT coalesce(
         (SELECT format('its cursor was made in the cluster %s, and this is %s',
                        s.system_identifier, c.system_identifier)
            FROM outbox.stream s, pg_control_system() c
-          WHERE s.system_identifier <> c.system_identifier LIMIT 1) AS place,
+          WHERE s.system_identifier <> c.system_identifier LIMIT 1),
         (SELECT format('it has transaction id %s, and this cluster has only come to %s',
                        x.xid, pg_snapshot_xmax(present))
            FROM (SELECT greatest(pg_snapshot_xmax(s.prev), s.floor_xid,
@@ -83,16 +105,16 @@ AS $$
                    FROM outbox.stream s
                  UNION ALL
                  (SELECT m.xid FROM outbox.message m ORDER BY m.xid DESC LIMIT 1)) x
-          WHERE x.xid > pg_snapshot_xmax(present) ORDER BY x.xid DESC LIMIT 1) AS xid,
+          WHERE x.xid > pg_snapshot_xmax(present) ORDER BY x.xid DESC LIMIT 1),
         (SELECT format('it has come to seq %s, and its sequence only to %s', t.top, t.stands)
-           FROM outbox.rebase_top() t WHERE t.top > t.stands) AS seq) w
+           FROM outbox.rebase_top() t WHERE t.top > t.stands))
 $$;
 COMMENT ON FUNCTION outbox.rebase_why(pg_snapshot) IS 'part of outbox.rebase';
 
 -- Messages that are not published are written again, by this transaction and
 -- so with an xid and seqs of this cluster: first those that came with the copy,
 -- then those that were written here since, each in their order. Published ones
--- get an xid that every snapshot shows.
+-- get an xid that every snapshot shows, and that says nothing to the next rebase.
 CREATE FUNCTION outbox.rebase(dry_run boolean, OUT unpublished bigint, OUT written_here bigint,
                               OUT doubtful bigint, OUT published bigint)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -123,7 +145,7 @@ BEGIN
     END IF;
     present := pg_current_snapshot();
 
-    SELECT w.copied, w.why INTO copied, why FROM outbox.rebase_why(present) w;
+    why := outbox.rebase_why(present);
     IF why IS NULL THEN
         RAISE object_not_in_prerequisite_state USING
             MESSAGE = 'this outbox is no copy: its relay can go on, and nothing needs to be done';
@@ -144,6 +166,7 @@ BEGIN
                              subscription);
     END IF;
 
+    copied := outbox.rebase_copied(present);
     IF dry_run THEN
         SELECT count(*) FILTER (WHERE r.verdict = 'unpublished'), count(*) FILTER (WHERE r.verdict = 'written here'),
                count(*) FILTER (WHERE r.verdict = 'doubtful'), count(*) FILTER (WHERE r.verdict = 'published')
@@ -169,7 +192,7 @@ BEGIN
     kept AS (
         UPDATE outbox.message m SET xid = '3' FROM judged j
          WHERE m.tableoid = j.part AND m.ctid = j.place AND j.verdict = 'published'
-           AND NOT pg_visible_in_snapshot(m.xid, present))
+           AND m.xid > '3' AND (copied OR NOT pg_visible_in_snapshot(m.xid, present)))
     SELECT count(*) FILTER (WHERE j.verdict = 'unpublished'), count(*) FILTER (WHERE j.verdict = 'written here'),
            count(*) FILTER (WHERE j.verdict = 'doubtful'), count(*) FILTER (WHERE j.verdict = 'published')
       INTO unpublished, written_here, doubtful, published
@@ -187,10 +210,11 @@ COMMENT ON FUNCTION outbox.rebase(boolean) IS
     'counts: unpublished and written here are published next, doubtful again to be safe, published stays';
 
 ALTER FUNCTION outbox.rebase_rows(pg_snapshot, boolean) OWNER TO saga_owner;
+ALTER FUNCTION outbox.rebase_copied(pg_snapshot) OWNER TO saga_owner;
 ALTER FUNCTION outbox.rebase_why(pg_snapshot) OWNER TO saga_owner;
 ALTER FUNCTION outbox.rebase_top() OWNER TO saga_owner;
 ALTER FUNCTION outbox.rebase(boolean) OWNER TO saga_owner;
 
 -- An administrator's business: a member of saga_owner, or whom he grants it to.
 REVOKE EXECUTE ON FUNCTION outbox.rebase(boolean), outbox.rebase_rows(pg_snapshot, boolean),
-    outbox.rebase_why(pg_snapshot), outbox.rebase_top() FROM PUBLIC;
+    outbox.rebase_copied(pg_snapshot), outbox.rebase_why(pg_snapshot), outbox.rebase_top() FROM PUBLIC;

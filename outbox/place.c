@@ -14,12 +14,13 @@ place_check(const struct place *stored, const struct place *here, uint64_t fresh
             struct saga_error *err)
 {
     if (stored->system_identifier != 0 && stored->system_identifier != here->system_identifier)
-        return error_set(err, SAGA_EMISMATCH,
-                         "this outbox is a copy: its cursor was made in the cluster with system "
-                         "identifier %" PRIu64 " and this is %" PRIu64 ", where transaction ids "
-                         "mean something else; connect to the original, or run: sagactl outbox "
-                         "rebase",
-                         (uint64_t)stored->system_identifier, (uint64_t)here->system_identifier);
+        return error_set(
+            err, SAGA_EMISMATCH,
+            "the outbox's cursor was made in the cluster with system identifier %" PRIu64
+            " and this is %" PRIu64 ": a copy, or an upgrade, where transaction ids "
+            "may mean something else; connect to the original, or run: sagactl outbox "
+            "rebase",
+            (uint64_t)stored->system_identifier, (uint64_t)here->system_identifier);
     if (here->newest_xid > fresh_xid)
         return error_set(err, SAGA_EMISMATCH,
                          "the outbox has transaction id %" PRIu64 ", but this cluster has only "
