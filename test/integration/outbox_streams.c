@@ -202,10 +202,12 @@ write_numbers(void *arg)
     while (!atomic_load(&writers_stop)) {
         db_exec(session, "BEGIN");
         for (int i = rand_r(&seed) % 5; i >= 0; i--) {
-            int key = (int)(rand_r(&seed) % KEYS);
+            int n = (int)(rand_r(&seed) % KEYS);
+            char key[32], value[48]; /* text_of() is for one thread */
 
-            enqueue(session, topic, text_of("w%dk%d", writer, key),
-                    text_of("w%dk%d:%d", writer, key, ++next[key]));
+            snprintf(key, sizeof key, "w%dk%d", writer, n);
+            snprintf(value, sizeof value, "%s:%d", key, ++next[n]);
+            enqueue(session, topic, key, value);
         }
         db_exec(session, "COMMIT");
     }
