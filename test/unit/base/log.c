@@ -60,12 +60,42 @@ START_TEST(test_log_line_quotes_what_would_split_it)
 }
 END_TEST
 
+/* However long it is, and whatever is in it. */
+START_TEST(test_log_line_in_json_is_json)
+{
+    char big[5000];
+    const struct saga_pair fields[] = { { "odd", "say \"a\\b\"\n\x7f\x01" },
+                                        { "utf8", "\xc3\xa4" },
+                                        { "broken", "\xff!" },
+                                        { "empty", "" },
+                                        { "big", big },
+                                        { NULL, NULL } };
+    char line[8000] = "";
+    int ends[2], saved = dup(STDERR_FILENO);
+
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    ck_assert_int_eq(pipe(ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    log_json_to_stderr((char[]){ "relay" }, SAGA_LOG_ERROR, "lost \"it\"", fields);
+    dup2(saved, STDERR_FILENO);
+    ck_assert_int_gt(read(ends[0], line, sizeof line - 1), 5000);
+    ck_assert_msg(strncmp(line, "{\"time\":\"2", 10) == 0, "line: %s", line);
+    ck_assert_msg(
+        strstr(line, "Z\",\"level\":\"error\",\"name\":\"relay\",\"event\":\"lost \\\"it\\\"\","
+                     "\"odd\":\"say \\\"a\\\\b\\\"\\u000a\\u007f\\u0001\",\"utf8\":\"\xc3\xa4\","
+                     "\"broken\":\"?!\",\"big\":\"xxx") != NULL,
+        "line: %s", line);
+    ck_assert_str_eq(line + strlen(line) - 5, "xx\"}\n");
+}
+END_TEST
+
 int
 main(void)
 {
-    return run_tests(
-        &(struct tests){ .name = "base/log",
-                         .tests = TESTS(test_log_event_reaches_the_callback_with_its_fields,
-                                        test_log_event_below_the_level_is_not_made,
-                                        test_log_line_quotes_what_would_split_it) });
+    return run_tests(&(struct tests){
+        .name = "base/log",
+        .tests = TESTS(test_log_event_reaches_the_callback_with_its_fields,
+                       test_log_event_below_the_level_is_not_made,
+                       test_log_line_quotes_what_would_split_it, test_log_line_in_json_is_json) });
 }
