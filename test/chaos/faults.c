@@ -206,7 +206,7 @@ static const struct kind kinds[] = {
     { "broker killed and started", 5, KAFKA, false, 0, 0, crash_broker, NULL, .single_only = true },
     { "broker stopped for a while", 6, KAFKA, false, 200, 4000, freeze_broker, thaw_broker, .single_only = true },
     { "leader killed", 10, KAFKA, true, 1000, 8000, kill_broker, start_broker, .cluster_only = true },
-    { "leader stopped for a while", 6, KAFKA, true, 500, 8000, freeze_broker, thaw_broker, .cluster_only = true },
+    { "leader stopped for a while", 6, KAFKA, false, 500, 8000, freeze_broker, thaw_broker, .cluster_only = true },
     { "leader restarted", 5, KAFKA, false, 0, 0, restart_broker, NULL, .cluster_only = true },
 };
 /* clang-format on */
