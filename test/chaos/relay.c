@@ -55,7 +55,8 @@ open_scene(struct scene *scene, struct writers_choice *writing)
         address = text_of("%s,%s", address, scene->kafka[i]->address);
     use_brokers(address);
     for (int i = 0; i < TOPICS; i++)
-        writing->topics[i] = GIVEN_TOPIC(PARTITIONS, text_of("max.message.bytes=%d", TOPIC_BYTES));
+        writing->topics[i] = GIVEN_TOPIC(PARTITIONS, text_of("max.message.bytes=%d", TOPIC_BYTES),
+                                         "message.timestamp.type=LogAppendTime");
     writing->conninfo = scene->conninfo = given_database_in(scene->postgres);
     scene->arrivals = start_arrivals(writing->topics[0], PARTITIONS);
 }
