@@ -62,6 +62,14 @@ static const struct {
     { "highest epoch", "SELECT max(epoch) FROM outbox.stream" },
 };
 
+void
+make_records(PGconn *conn)
+{
+    db_exec(conn, "CREATE TABLE chaos.record (topic text, part int, pos bigint, id uuid, key text,"
+                  " payload text, ms bigint,"
+                  " at timestamptz GENERATED ALWAYS AS (to_timestamp(ms / 1000.0)) STORED)");
+}
+
 static void
 copy_topic(PGconn *conn, const char *topic)
 {
@@ -86,9 +94,6 @@ copy_records(PGconn *conn, const char *const *topics, int n)
 {
     PGresult *result;
 
-    db_exec(conn, "CREATE TABLE chaos.record (topic text, part int, pos bigint, id uuid, key text,"
-                  " payload text, ms bigint,"
-                  " at timestamptz GENERATED ALWAYS AS (to_timestamp(ms / 1000.0)) STORED)");
     for (int i = 0; i < n; i++) {
         result =
             PQexec(conn, "COPY chaos.record (topic, part, pos, id, key, payload, ms) FROM STDIN");
@@ -131,19 +136,19 @@ static void
 dump(PGconn *conn, const char *table, const char *dir)
 {
     FILE *file = fopen(text_of("%s/%s.tsv", dir, table), "w");
-    PGresult *result = PQexec(conn, text_of("COPY %s TO STDOUT", table));
+    PGresult *result;
     char *row;
 
-    while (file != NULL && PQresultStatus(result) == PGRES_COPY_OUT &&
-           PQgetCopyData(conn, &row, 0) > 0) {
+    if (file == NULL)
+        return;
+    PQclear(PQexec(conn, text_of("COPY %s TO STDOUT", table)));
+    while (PQgetCopyData(conn, &row, 0) > 0) {
         fputs(row, file);
         PQfreemem(row);
     }
-    PQclear(result);
     while ((result = PQgetResult(conn)) != NULL)
         PQclear(result);
-    if (file != NULL)
-        fclose(file);
+    fclose(file);
 }
 
 int

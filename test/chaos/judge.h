@@ -7,7 +7,8 @@
 
 #include <libpq-fe.h>
 
-/* Copies what the topics hold into chaos.record. */
+/* Makes the table chaos.record, and copies into it what the topics hold. */
+void make_records(PGconn *conn);
 void copy_records(PGconn *conn, const char *const *topics, int n);
 
 /* Prints the figures and what is violated; how many rules are. Where there

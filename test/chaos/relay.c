@@ -127,6 +127,7 @@ START_TEST(test_relay_survives_chaos)
     relays_supervise(scene.relays);
     report(writers, &scene, faults);
     copy_acknowledged(writers, conn);
+    make_records(conn);
     copy_records(conn, writing.topics, TOPICS);
     violated = judge(conn, dir);
     ck_assert_msg(violated == 0, "seed %" PRIu64 ": %d rules are violated; see %s", number,
@@ -136,12 +137,48 @@ START_TEST(test_relay_survives_chaos)
 }
 END_TEST
 
+/* Two messages of one key, each published twice, and what may be wrong about them. */
+START_TEST(test_judge_notices_each_fault)
+{
+    static const char *const faults[] = {
+        "DELETE FROM chaos.record WHERE payload = 'k1/2'",
+        "DELETE FROM chaos.ledger WHERE n = 2",
+        "UPDATE chaos.ledger SET large = true WHERE n = 2",
+        "UPDATE chaos.record SET payload = 'k1/3' WHERE payload = 'k1/2'",
+        "UPDATE chaos.record SET part = pos",
+        "UPDATE chaos.record SET pos = -pos",
+        "UPDATE chaos.ledger SET delayed_until = now()",
+        "INSERT INTO chaos.acknowledged VALUES (gen_random_uuid())",
+        "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'k1', '')",
+        "SELECT outbox.enqueue('t', 'k1/3', 'k1')",
+    };
+    PGconn *conn = db_connect(given_database_in(GIVEN_SERVER("pg")));
+
+    make_ledger(conn);
+    make_records(conn);
+    db_exec(conn, "CREATE TABLE chaos.acknowledged (id uuid)");
+    db_exec(conn, "INSERT INTO chaos.ledger (id, topic, key, n, large)"
+                  " SELECT gen_random_uuid(), 't', 'k1', n, false FROM generate_series(1, 2) n");
+    db_exec(conn, "INSERT INTO chaos.record (topic, part, pos, id, key, payload, ms)"
+                  " SELECT topic, 0, 2 * again + n, id, key, key || '/' || n, 0"
+                  "   FROM chaos.ledger, generate_series(0, 1) again");
+    ck_assert_int_eq(judge(conn, "/nonexistent"), 0);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        db_exec(conn, "BEGIN");
+        db_exec(conn, "%s", faults[i]);
+        ck_assert_msg(judge(conn, "/nonexistent") > 0, "%s", faults[i]);
+        db_exec(conn, "ROLLBACK");
+    }
+    PQfinish(conn);
+}
+END_TEST
+
 int
 main(void)
 {
     return run_tests(&(struct tests){
         .name = "chaos/relay",
-        .tests = TESTS(test_relay_survives_chaos),
+        .tests = TESTS(test_judge_notices_each_fault, test_relay_survives_chaos),
         .timeout_s = 2 * duration_s() + 300,
     });
 }

@@ -12,6 +12,7 @@
 #include "test/support/server.h"
 
 #include <fnmatch.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,15 +44,20 @@ remember_arguments(int argc, char **argv)
         argument = argv[1];
 }
 
+/* A test's threads register too. */
 void
 at_test_end(void (*action)(void *arg), void *arg)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+    pthread_mutex_lock(&lock);
     if (n_endings == max_endings) {
         max_endings = 2 * max_endings + 64;
         endings = realloc(endings, max_endings * sizeof *endings);
         ck_assert_ptr_nonnull(endings);
     }
     endings[n_endings++] = (struct ending){ action, arg };
+    pthread_mutex_unlock(&lock);
 }
 
 const char *
