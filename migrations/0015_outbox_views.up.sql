@@ -22,15 +22,22 @@ CREATE VIEW outbox.local_messages AS
      WHERE outbox.stream_of(m.key, m.message_id, s.streams) = s.stream
        AND (pg_visible_in_snapshot(m.xid, s.prev)
             OR (s.cur IS NOT NULL AND m.seq <= s.last_seq
-                AND pg_visible_in_snapshot(m.xid, s.cur)));
+                AND pg_visible_in_snapshot(m.xid, s.cur)))
+       AND NOT EXISTS (SELECT FROM outbox.parked p WHERE p.seq = m.seq)
+       AND NOT EXISTS (SELECT FROM outbox.audit a
+                        WHERE a.verb = 'discard' AND a.message_id = m.message_id)
+    UNION ALL
+    SELECT p.message_id, p.topic, p.key, p.payload, 'parked', p.created_at FROM outbox.parked p;
 
 COMMENT ON VIEW outbox.local_messages IS
-    'the messages that this database has written, and whether Kafka has acknowledged them';
+    'the messages that this database has written, and whether Kafka has acknowledged them; not those '
+    'that operators have discarded';
 COMMENT ON COLUMN outbox.local_messages.id IS 'message-id';
 COMMENT ON COLUMN outbox.local_messages.topic IS 'topic of Kafka';
 COMMENT ON COLUMN outbox.local_messages.key IS 'key of the record';
 COMMENT ON COLUMN outbox.local_messages.payload IS 'value of the record';
-COMMENT ON COLUMN outbox.local_messages.status IS 'pending, or published (acknowledged by Kafka)';
+COMMENT ON COLUMN outbox.local_messages.status IS
+    'pending, published (acknowledged by Kafka), or parked (see outbox.parked)';
 COMMENT ON COLUMN outbox.local_messages.created_at IS 'when it was written, before its commit';
 
 ALTER VIEW outbox.local_messages OWNER TO saga_owner;

@@ -20,6 +20,10 @@ given_some_rows(void)
     db_exec(conn, "INSERT INTO saga.definition (name, digest, steps)"
                   " VALUES ('order', 'digest', '[{\"name\": \"reserve\"}]')");
     db_exec(conn, "SELECT saga.start('order', 'order-1'), outbox.enqueue('t', 'payload')");
+    db_exec(conn, "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, created_at,"
+                  "                           error, attempts)"
+                  " VALUES (1, " ORDER_ID ", 't', 'k', '{}', now(), 'why', 1)");
+    db_exec(conn, "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'k', 'why')");
     db_exec(conn, "CREATE TABLE public.theirs (a int)");
 }
 
@@ -66,8 +70,18 @@ static const struct attempt app_may[] = {
     { "SELECT FROM saga.audit" },
     { "SELECT FROM saga.migration" },
     { "SELECT FROM idempotency.inbox" },
+    { "SELECT FROM outbox.parked, outbox.parked_key, outbox.audit" },
+    { "SELECT outbox.retry('t', 'k', 'because')" },
+    { "SELECT outbox.discard(" ORDER_ID ", 'because')" },
 };
 static const struct attempt app_must_not[] = {
+    /* What is parked is the relay's and the verbs'. */
+    { "DELETE FROM outbox.parked" },
+    { "UPDATE outbox.parked SET payload = 'other'" },
+    { "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'x', 'forged')" },
+    { "UPDATE outbox.parked_key SET request = 1" },
+    { "INSERT INTO outbox.audit (verb, reason) VALUES ('retry', 'forged')" },
+    { "DELETE FROM outbox.audit" },
     /* The relay rests on xid and seq being drawn by the server, in this order,
      * and on rows that never change. */
     { "INSERT INTO outbox.message (xid, message_id, topic) VALUES ('5', " ORDER_ID ", 't')" },
@@ -124,6 +138,10 @@ static const struct attempt relay_may[] = {
     { "SELECT pg_logical_emit_message(true, 'saga', '')" },
 };
 static const struct attempt relay_must_not[] = {
+    { "SELECT outbox.retry('t', 'k', 'because')" },
+    { "SELECT outbox.discard(" ORDER_ID ", 'because')" },
+    { "UPDATE outbox.parked SET payload = 'other'" },
+    { "INSERT INTO outbox.audit (verb, reason) VALUES ('retry', 'forged')" },
     { "INSERT INTO outbox.message (message_id, topic) VALUES (" ORDER_ID ", 't')" },
     { "SELECT outbox.enqueue('t', 'payload')" },
     { "UPDATE outbox.message SET payload = 'other'" },
@@ -167,6 +185,8 @@ static const struct attempt monitor_may[] = {
     { "SELECT FROM idempotency.quarantine" },
 };
 static const struct attempt monitor_must_not[] = {
+    { "SELECT outbox.retry('t', 'k', 'because')" },
+    { "SELECT outbox.discard(" ORDER_ID ", 'because')" },
     { "SELECT outbox.enqueue('t', 'payload')" },
     { "INSERT INTO outbox.message (message_id, topic) VALUES (" ORDER_ID ", 't')" },
     { "DELETE FROM outbox.message" },

@@ -98,6 +98,10 @@ START_TEST(test_relay_o14_o26_only_the_large_one_and_the_later_ones_of_its_key_a
     ck_assert_str_eq(arrived(), "a b d e f");
     ck_assert_str_eq(parked(), "LARGE c KEYLESS");
     ck_assert_int_eq(parked_keys(), 1);
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(status || ' ' || n, ', ' ORDER BY status)"
+                                   "  FROM (SELECT status, count(*) AS n"
+                                   "          FROM outbox.local_messages GROUP BY status) s"),
+                     "parked 3, published 5");
     ck_assert_str_eq(db_text(conn, "SELECT string_agg(attempts::text, ' ' ORDER BY seq)"
                                    " FROM outbox.parked"),
                      "1 0 1");
@@ -470,6 +474,34 @@ START_TEST(test_relay_retries_in_pages)
 }
 END_TEST
 
+/* Each key, and each message without one, has its stream and its owner. */
+START_TEST(test_relay_retries_in_every_stream)
+{
+    struct relay_thread *relays[3];
+
+    topic = GIVEN_TOPIC(1, "max.message.bytes=2000");
+    given_numbered_keys();
+    db_exec(conn, "SELECT outbox.set_streams(3)");
+    for (int i = 0; i < 3; i++)
+        relays[i] = start_relay(RELAY(.conninfo = conninfo, .stream = i, .idle_ms = 2));
+    for (int key = 0; key < KEYS; key++) {
+        enqueue_next(conn, key, 3000);
+        enqueue_next(conn, key, 20);
+    }
+    WAIT_UNTIL(parked_keys() == KEYS, 10000);
+    WAIT_UNTIL(pending(conn) == 0, 10000);
+    ALTER_TOPIC(topic, "max.message.bytes=100000");
+    db_exec(conn, "SELECT outbox.retry(topic, key, 'mended') FROM outbox.parked_key");
+    for (int key = 0; key < KEYS; key++)
+        enqueue_next(conn, key, 20);
+    WAIT_UNTIL(parked_keys() == 0, 15000);
+    WAIT_UNTIL(pending(conn) == 0, 15000);
+    expect_all_in_order(true);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(stop_relay(relays[i]), 0);
+}
+END_TEST
+
 /* --- what operators do ------------------------------------------------------------ */
 
 START_TEST(test_relay_o14_discarding_lets_the_rest_go_on)
@@ -581,23 +613,23 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "outbox_parked",
-        .tests =
-            TESTS(test_relay_o14_o26_only_the_large_one_and_the_later_ones_of_its_key_are_parked,
-                  test_relay_o26_small_ones_whose_batch_would_be_too_large_are_not_parked,
-                  test_relay_o26_sizes_are_counted_to_the_byte,
-                  test_relay_o26_with_compression_the_broker_says_what_is_too_large,
-                  test_relay_o26_a_limit_that_drops_while_it_runs_parks_no_innocent,
-                  test_relay_o26_only_what_is_refused_alone_is_parked,
-                  test_relay_o26_a_batch_whose_messages_pass_alone_parks_nothing,
-                  test_relay_o14_unknown_and_forbidden_topics_park_and_others_flow,
-                  test_relay_o27_newer_messages_at_every_moment_of_a_retry_do_not_overtake,
-                  test_relay_o27_retry_does_not_overtake_what_is_committed_but_not_read,
-                  test_relay_o27_a_key_is_released_after_its_acknowledgement,
-                  test_relay_what_is_refused_again_stays_with_the_new_error,
-                  test_relay_retries_in_pages, test_relay_o14_discarding_lets_the_rest_go_on,
-                  test_outbox_retry_and_discard_say_what_they_cannot_do,
-                  test_relay_does_not_wait_for_operators_transactions,
-                  test_relay_with_parked_keys_is_idle_all_the_same),
+        .tests = TESTS(
+            test_relay_o14_o26_only_the_large_one_and_the_later_ones_of_its_key_are_parked,
+            test_relay_o26_small_ones_whose_batch_would_be_too_large_are_not_parked,
+            test_relay_o26_sizes_are_counted_to_the_byte,
+            test_relay_o26_with_compression_the_broker_says_what_is_too_large,
+            test_relay_o26_a_limit_that_drops_while_it_runs_parks_no_innocent,
+            test_relay_o26_only_what_is_refused_alone_is_parked,
+            test_relay_o26_a_batch_whose_messages_pass_alone_parks_nothing,
+            test_relay_o14_unknown_and_forbidden_topics_park_and_others_flow,
+            test_relay_o27_newer_messages_at_every_moment_of_a_retry_do_not_overtake,
+            test_relay_o27_retry_does_not_overtake_what_is_committed_but_not_read,
+            test_relay_o27_a_key_is_released_after_its_acknowledgement,
+            test_relay_what_is_refused_again_stays_with_the_new_error, test_relay_retries_in_pages,
+            test_relay_retries_in_every_stream, test_relay_o14_discarding_lets_the_rest_go_on,
+            test_outbox_retry_and_discard_say_what_they_cannot_do,
+            test_relay_does_not_wait_for_operators_transactions,
+            test_relay_with_parked_keys_is_idle_all_the_same),
         .setup = setup,
         .teardown = teardown,
         .timeout_s = 60,
