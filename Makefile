@@ -35,7 +35,7 @@ FLAVOUR_FLAGS := $(flags_$(FLAVOUR))
 PKG_CONFIG ?= pkg-config
 SAGA_DEPS  := libpq
 KAFKA_DEPS := rdkafka hiredis libcrypto
-PROG_DEPS  := libmicrohttpd
+PROG_DEPS  := libmicrohttpd inih
 # Asked once, and not by targets that build nothing.
 DEPS_CFLAGS = $(eval DEPS_CFLAGS := $$(shell $(PKG_CONFIG) --cflags $(SAGA_DEPS) $(KAFKA_DEPS) $(PROG_DEPS)))$(DEPS_CFLAGS)
 SAGA_LIBS   = $(eval SAGA_LIBS := $$(shell $(PKG_CONFIG) --libs $(SAGA_DEPS)))$(SAGA_LIBS)

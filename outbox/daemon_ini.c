@@ -1,84 +1,101 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading INI, line by line.
+ * Reading INI through libinih.
  */
 #include "outbox/daemon_ini.h"
 
+#include <ini.h>
 #include <string.h>
 
-static bool
-blank(char c)
+static const char malformed[] = "neither [section], nor name = value, nor a comment";
+
+struct reading {
+    const char *at, *end; /* what is left of the text */
+    int line;
+    ini_fn *each;
+    void *user;
+    const char *why;
+};
+
+/*
+ * The library's own choices would cut a line at 200 characters and take the
+ * rest for the next one, and end a value at " ;", which a password may hold.
+ */
+static void
+choose(size_t len)
 {
-    return c == ' ' || c == '\t' || c == '\r';
+    ini_use_stack = false;
+    ini_allow_realloc = true;
+    ini_max_line = (int)len + 3; /* as it wants them: for the line's end */
+    ini_allow_inline_comments = false;
+    ini_allow_multiline = false;
+    ini_stop_on_first_error = true;
 }
 
-/* Without blanks around it; `end` is where its NUL may be written. */
+/* As fgets(). A line that does not fit comes in pieces. */
 static char *
-trim(char *from, char *end)
+next_piece(char *into, int size, void *stream)
 {
-    while (from < end && blank(*from))
-        from++;
-    while (end > from && blank(end[-1]))
-        end--;
-    *end = '\0';
-    return from;
+    struct reading *reading = stream;
+    size_t left = (size_t)(reading->end - reading->at), n = (size_t)size - 1;
+    const char *newline;
+
+    if (left == 0)
+        return NULL;
+    n = n < left ? n : left;
+    newline = memchr(reading->at, '\n', n);
+    if (newline != NULL) {
+        n = (size_t)(newline - reading->at) + 1;
+        reading->line++;
+    }
+    memcpy(into, reading->at, n);
+    into[n] = '\0';
+    reading->at += n;
+    return into;
 }
 
-/* NULL, or what is wrong. */
-static const char *
-read_section(char *line, const char **section)
+/* A line that is handed over has been read to its end, unless it is the last. */
+static int
+on_setting(void *user, const char *section, const char *name, const char *value)
 {
-    char *end = line + strlen(line) - 1;
+    struct reading *reading = user;
+    int line = reading->at[-1] == '\n' ? reading->line : reading->line + 1;
 
-    if (*end != ']')
-        return "a section is written [name], on a line of its own";
-    *section = trim(line + 1, end);
-    return **section != '\0' ? NULL : "a section without a name";
+    if (*name == '\0')
+        reading->why = "a value without a name";
+    else if (*section == '\0')
+        reading->why = "a setting before the first [section]";
+    else if (!reading->each(reading->user, section, name, value, line))
+        reading->why = NULL;
+    else
+        return 1;
+    return 0;
 }
 
-static const char *
-read_setting(char *line, const char *section, const char **name, const char **value)
+static int
+line_of(const char *text, const char *at)
 {
-    char *equals = strchr(line, '=');
+    int line = 1;
 
-    if (equals == NULL)
-        return "neither [section], nor name = value, nor a comment";
-    if (equals == line)
-        return "a value without a name";
-    if (section == NULL)
-        return "a setting before the first [section]";
-    *value = trim(equals + 1, equals + strlen(equals));
-    *name = trim(line, equals);
-    return NULL;
+    for (; text < at; text++)
+        line += *text == '\n';
+    return line;
 }
 
 int
-ini_read(char *text, size_t len, ini_fn *each, void *user, const char **why)
+ini_read(const char *text, size_t len, ini_fn *each, void *user, const char **why)
 {
-    char *at = text, *stop = text + len;
-    const char *section = NULL, *name, *value;
+    struct reading reading = {
+        .at = text, .end = text + len, .each = each, .user = user, .why = malformed
+    };
+    const char *zero = memchr(text, '\0', len);
+    int line;
 
-    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
-        at += 3; /* some editors put it there */
-    for (int n = 1; at < stop; n++) {
-        char *end = memchr(at, '\n', (size_t)(stop - at)), *line;
-
-        if (end == NULL)
-            end = stop;
-        *why = memchr(at, '\0', (size_t)(end - at)) != NULL ? "a byte 0" : NULL;
-        line = trim(at, end);
-        at = end + 1;
-        if (*why == NULL && (*line == '\0' || *line == '#' || *line == ';'))
-            continue;
-        if (*why == NULL && *line == '[') {
-            *why = read_section(line, &section);
-            if (*why == NULL)
-                continue;
-        }
-        if (*why == NULL)
-            *why = read_setting(line, section, &name, &value);
-        if (*why != NULL || !each(user, section, name, value, n))
-            return n;
-    }
-    return 0;
+    *why = "a byte 0";
+    if (zero != NULL)
+        return line_of(text, zero);
+    choose(len);
+    line = ini_parse_stream(next_piece, &reading, on_setting, &reading);
+    *why = line < 0 ? "out of memory" : reading.why;
+    return line < 0 ? 1 : line;
 }

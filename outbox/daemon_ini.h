@@ -2,7 +2,7 @@
 /*
  * Settings in INI form: lines of "name = value" below "[section]".
  *
- * Owns what a line may be. Nothing is guessed and nothing is cut: a value is
+ * Owns the choices among what libinih offers. Nothing is cut: a value is
  * everything from behind the first = to the end of its line, without the blanks
  * around it, however long; a comment is a line of its own, so that # and ; may
  * stand in a password. Knows no setting.
@@ -17,12 +17,12 @@
 typedef bool ini_fn(void *user, const char *section, const char *name, const char *value, int line);
 
 /*
- * Calls `each` for each setting of `text`, whose `len` bytes it changes and
- * which ends with a NUL behind them.
+ * Calls `each` for each setting in the `len` bytes of `text`. One thread at a
+ * time: libinih's choices are the process's.
  *
  * Returns 0, or the number of the first line that is wrong, with `why` set to a
  * sentence, or to NULL if `each` has refused it.
  */
-int ini_read(char *text, size_t len, ini_fn *each, void *user, const char **why);
+int ini_read(const char *text, size_t len, ini_fn *each, void *user, const char **why);
 
 #endif
