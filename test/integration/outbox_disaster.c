@@ -280,6 +280,6 @@ main(void)
                        test_relay_o31_publishes_nothing_before_the_standby_has_it),
         .setup = setup,
         .teardown = teardown,
-        .timeout_s = 60,
+        .timeout_s = 120,
     });
 }

@@ -503,6 +503,6 @@ main(void)
                        test_relay_refuses_a_sequence_that_went_back),
         .setup = setup,
         .teardown = teardown,
-        .timeout_s = 60,
+        .timeout_s = 120,
     });
 }
