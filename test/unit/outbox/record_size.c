@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The sizes of records. What a real broker says of them is in
- * test/integration/outbox_parked.c.
+ * test/integration/outbox_sizes.c.
  */
 #include "outbox/record_size.h"
 #include "test/support/run.h"
