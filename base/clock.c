@@ -25,8 +25,18 @@ system_mono_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int64_t
+system_mono_coarse_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static int64_t (*wall_clock)(void) = system_wall_us;
 static int64_t (*mono_clock)(void) = system_mono_ms;
+static int64_t (*mono_coarse_clock)(void) = system_mono_coarse_ms;
 
 int64_t
 clock_wall_us(void)
@@ -38,6 +48,12 @@ int64_t
 clock_mono_ms(void)
 {
     return mono_clock();
+}
+
+int64_t
+clock_mono_coarse_ms(void)
+{
+    return mono_coarse_clock();
 }
 
 int64_t
@@ -53,4 +69,5 @@ clock_replace(int64_t (*wall_us)(void), int64_t (*mono_ms)(void))
 {
     wall_clock = wall_us != NULL ? wall_us : system_wall_us;
     mono_clock = mono_ms != NULL ? mono_ms : system_mono_ms;
+    mono_coarse_clock = mono_ms != NULL ? mono_ms : system_mono_coarse_ms;
 }

@@ -57,6 +57,7 @@ struct taking {
 static int
 take_rows(PGconn *conn, struct taking *taking, int64_t deadline)
 {
+    bool idle = true; /* nothing has come since the socket was looked at */
     char *data;
     int got;
 
@@ -64,12 +65,14 @@ take_rows(PGconn *conn, struct taking *taking, int64_t deadline)
         size_t len = (size_t)got;
 
         if (got == 0) {
-            if (!pg_io_wait(conn, POLLIN, deadline))
+            if (idle && !pg_io_wait(conn, POLLIN, deadline))
                 return SAGA_ETIMEOUT;
             if (!PQconsumeInput(conn))
                 return 0; /* what the server said last is still to be read */
+            idle = true;
             continue;
         }
+        idle = false;
         if (!is_row(data, &len) || taking->enough) {
             PQfreemem(data);
         } else if (!taking->take(taking->user, (uint8_t *)data, len)) {

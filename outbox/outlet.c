@@ -12,7 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIRST_RETRY_MS = 100, LONGEST_RETRY_MS = 10000 };
+enum {
+    FIRST_RETRY_MS = 100,
+    LONGEST_RETRY_MS = 10000,
+    PATIENCE_MS = 10, /* without an answer, before batches go that are not full */
+    PUSH_MS = 5
+};
 
 /* --- opening and closing ----------------------------------------------- */
 
@@ -22,7 +27,7 @@ outlet_open(struct outlet *outlet, struct saga_error *err)
     if (outlet->sink != NULL)
         return 0;
     atomic_fetch_add(&outlet->options.tally->producers, 1);
-    outlet->alone = false;
+    outlet->alone = outlet->hurry = false;
     return sink_open(&outlet->sink, &outlet->options, &outlet->window, &outlet->topics,
                      &outlet->judge, err);
 }
@@ -105,13 +110,17 @@ hand_over(struct outlet *outlet, const struct row_fields *fields, int64_t seq, b
           int *outcome, struct saga_error *err)
 {
     struct topic *topic = outlet->last;
+    int taken;
 
-    if ((alone || outlet->alone) && window_open(&outlet->window) > 0)
+    outlet->hurry = (alone || outlet->alone) && window_open(&outlet->window) > 0;
+    if (outlet->hurry)
         return 0;
     outlet->alone = alone;
     if (alone && !judge_sends_alone(&outlet->judge, topic, seq))
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    if (sink_produce(outlet->sink, topic, fields, seq) == SINK_TAKEN)
+    taken = sink_produce(outlet->sink, topic, fields, seq);
+    outlet->hurry = taken == SINK_FULL;
+    if (taken == SINK_TAKEN)
         *outcome = OUTLET_SENT;
     return 0; /* full, broken, or the judge knows now */
 }
@@ -140,7 +149,7 @@ outlet_send(struct outlet *outlet, const struct row_fields *fields, int64_t seq,
         return rc;
     row.topic = outlet->last;
     row.bytes = sink_record_bytes(outlet->sink, row.topic, fields);
-    switch (judge_row(&outlet->judge, &row, clock_mono_ms(), &verdict)) {
+    switch (judge_row(&outlet->judge, &row, clock_mono_coarse_ms(), &verdict)) {
     case JUDGED_PARK:
         explain(&row, verdict, why);
         *outcome = OUTLET_PARK;
@@ -155,16 +164,26 @@ outlet_send(struct outlet *outlet, const struct row_fields *fields, int64_t seq,
     }
     if (!batches_too_large(outlet))
         return hand_over(outlet, fields, seq, false, outcome, err);
-    if (window_open(&outlet->window) > 0)
+    outlet->hurry = window_open(&outlet->window) > 0;
+    if (outlet->hurry)
         return 0;
     outlet_close(outlet);
     return outlet_open(outlet, err);
 }
 
 void
-outlet_serve(struct outlet *outlet, int wait_ms)
+outlet_serve(struct outlet *outlet, int wait_ms, bool more)
 {
     bool due = window_open(&outlet->window) > 0 || sink_asking(outlet->sink);
 
-    sink_serve(outlet->sink, due ? wait_ms : 0);
+    if (!due || wait_ms == 0) {
+        sink_serve(outlet->sink, 0);
+    } else if (!more || outlet->hurry) {
+        sink_push(outlet->sink, wait_ms);
+    } else {
+        /* Many partitions share what is on its way: their batches are not full. */
+        sink_serve(outlet->sink, wait_ms < PATIENCE_MS ? wait_ms : PATIENCE_MS);
+        if (!sink_answered(outlet->sink))
+            sink_push(outlet->sink, PUSH_MS);
+    }
 }

@@ -22,6 +22,7 @@ struct outlet {
     struct judge judge;
     struct topic *last; /* of the last row: the next one's is often the same */
     bool alone;         /* a row is on its way that must be the only one */
+    bool hurry;         /* the next row waits for those before it */
     int32_t failures;   /* sinks that broke since the last acknowledgement */
 };
 
@@ -46,8 +47,9 @@ enum { OUTLET_SENT, OUTLET_WAIT, OUTLET_PARK };
 int outlet_send(struct outlet *outlet, const struct row_fields *fields, int64_t seq, bool behind,
                 int *outcome, char why[FINDING_BYTES], struct saga_error *err);
 
-/* Takes in answers; waits for them only if some are due. */
-void outlet_serve(struct outlet *outlet, int wait_ms);
+/* Takes in answers; waits for them only if some are due. `more`: rows follow
+ * soon, and batches may wait for them to become full. */
+void outlet_serve(struct outlet *outlet, int wait_ms, bool more);
 
 /* Whether the sink is of no further use: close it, open another. How long to
  * wait in between: not at all, if it was found out what was wrong. */

@@ -14,7 +14,8 @@
 #include <string.h>
 
 enum {
-    PAGES_MAX = 3,  /* one being read, one handed over, one being acknowledged */
+    PAGES_MAX = 3, /* one being read, one handed over, one being acknowledged */
+    BATCH_BYTES = 1 << 20,
     SERVE_MS = 50,  /* longest wait for the brokers before looking around */
     STORE_MS = 100, /* between two writes of a position within a pair */
     COSTLY_MS = 5   /* an empty look that takes longer is worth a write */
@@ -245,6 +246,17 @@ produce(struct publisher *p, struct saga_error *err)
     return rc;
 }
 
+/* Whether so much follows that batches become full, or nearly. */
+static bool
+more_follows(const struct publisher *p)
+{
+    size_t bytes = 0;
+
+    for (const struct page *page = p->first; page != NULL; page = page->next)
+        bytes += page->bytes;
+    return bytes >= BATCH_BYTES && (p->source.more || page_to_produce(p) != NULL);
+}
+
 /* One round: asks for a page, works while the server does, takes the page in at
  * once (a server that waits for us to read has a transaction open), and serves. */
 static int
@@ -265,9 +277,9 @@ round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
         if (received != 0)
             return received;
         page_add(p, page);
-        outlet_serve(&p->outlet, 0);
+        outlet_serve(&p->outlet, 0, true);
     } else {
-        outlet_serve(&p->outlet, SERVE_MS);
+        outlet_serve(&p->outlet, SERVE_MS, reading && more_follows(p));
     }
     if (rc != 0)
         return rc;

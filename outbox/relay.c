@@ -28,8 +28,8 @@
 enum {
     LEASE_MS = 5000,
     LEASE_SHORTEST_MS = 300,
-    PAGE_ROWS = 10000,
-    PAGE_BYTES = 8 << 20,
+    PAGE_ROWS = 5000,
+    PAGE_BYTES = 4 << 20,
     IDLE_MS = 50,
     DRAIN_MS = 10000,
     STATEMENT_MS = 30000,

@@ -129,7 +129,7 @@ publish(struct publisher *p, struct retry *retry, struct saga_error *err)
             deadline = clock_mono_ms() + p->drain_ms;
         if (deadline == 0)
             rc = send_rows(p, retry, err);
-        outlet_serve(&p->outlet, SERVE_MS);
+        outlet_serve(&p->outlet, SERVE_MS, false);
         tally_alive(p->tally);
         CRASH_POINT("retry.after_ack");
         settle(p, retry);

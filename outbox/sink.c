@@ -34,6 +34,7 @@ struct sink {
         int64_t seq; /* 0: not a matter of one message */
     } failure;       /* the first one that explains something */
     int64_t refused;
+    bool acked;          /* by the last call of librdkafka */
     int64_t progress_ms; /* when something was last acknowledged or begun */
     int64_t *complained_ms;
 };
@@ -130,7 +131,7 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
         topic->delivered = true;
         topic->refusals = 0;
         tally_ack(sink->tally, rd_kafka_message_latency(message));
-        sink->progress_ms = clock_mono_ms();
+        sink->acked = true;
         return;
     }
     sink->broken = true;
@@ -395,6 +396,18 @@ sink_batch_bytes(const struct sink *sink)
     return sink->batch_bytes;
 }
 
+/* Takes in what else has come, and notes whether there was progress. */
+static void
+look_around(struct sink *sink)
+{
+    if (sink->acked)
+        sink->progress_ms = clock_mono_ms();
+    if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
+        may_complain(sink))
+        log_event(sink->log, SAGA_LOG_WARNING, "no answer from Kafka; still trying",
+                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
+}
+
 void
 sink_serve(struct sink *sink, int wait_ms)
 {
@@ -403,15 +416,34 @@ sink_serve(struct sink *sink, int wait_ms)
         limits_serve(&sink->limits, sink->topics, limit_changed, sink);
         wait_ms = wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
     }
+    sink->acked = false;
     if (!sink->broken)
         well(sink, transaction_serve(&sink->transaction, sink->window, wait_ms));
     rd_kafka_poll(sink->producer,
                   sink->transaction.producer != NULL && window_open(sink->window) > 0 ? 0
                                                                                       : wait_ms);
-    if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
-        may_complain(sink))
-        log_event(sink->log, SAGA_LOG_WARNING, "no answer from Kafka; still trying",
-                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
+    look_around(sink);
+}
+
+void
+sink_push(struct sink *sink, int wait_ms)
+{
+    /* A transaction's end pushes by itself. */
+    if (sink_asking(sink) || sink->broken || sink->transaction.producer != NULL) {
+        sink_serve(sink, wait_ms);
+        return;
+    }
+    /* While this waits linger.ms counts as nothing. It returns when all is
+     * answered; its success says no more than that (only reports count). */
+    sink->acked = false;
+    rd_kafka_flush(sink->producer, wait_ms);
+    look_around(sink);
+}
+
+bool
+sink_answered(const struct sink *sink)
+{
+    return sink->acked;
 }
 
 bool

@@ -65,6 +65,12 @@ int64_t sink_batch_bytes(const struct sink *sink);
 /* Takes in answers, for at most `wait_ms`; returns as soon as there are some. */
 void sink_serve(struct sink *sink, int wait_ms);
 
+/* The same, and what is no full batch goes at once: nothing follows soon. */
+void sink_push(struct sink *sink, int wait_ms);
+
+/* Whether the last call of these two took in an acknowledgement. */
+bool sink_answered(const struct sink *sink);
+
 bool sink_broken(const struct sink *sink);
 
 /* Whether it waits to hear that its user still owns the stream, after it has

@@ -15,7 +15,11 @@
  * its headers and what Kafka adds; the brokers' own default is as large. */
 static const struct saga_pair ours[] = {
     { "client.id", "outbox-relay" },
-    { "linger.ms", "1" },
+    /* Only in a backlog: where no row follows, the batch is sent at once
+     * (sink_push). While the first message of a batch has lingered for long enough
+     * and may not be sent, because five requests are on their way, librdkafka's
+     * thread turns round and round; so that must hardly happen. */
+    { "linger.ms", "1000" },
     { "message.max.bytes", "1048588" },
     { "batch.size", "1000000" },
     { "queue.buffering.max.kbytes", "262144" },

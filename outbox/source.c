@@ -111,15 +111,79 @@ headers_next(struct saga_bytes *headers, struct saga_bytes *text)
     return true;
 }
 
+/*
+ * Memory of a page, in few pieces: rows that were freed one by one, ten thousand
+ * together, would make the allocator look for neighbours each time.
+ */
+struct block {
+    struct block *next;
+    uint8_t *row; /* one that is too large to be copied, as it came; else NULL */
+    size_t used, room;
+    uint8_t bytes[];
+};
+enum { FIRST_BLOCK = 16 << 10, LARGEST_BLOCK = 1 << 20, COPIED_ROW = 4 << 10 };
+
 void
 page_free(struct page *page)
 {
     if (page == NULL)
         return;
-    for (size_t i = 0; i < page->n; i++)
-        pg_copy_free(page->rows[i].data);
+    while (page->blocks != NULL) {
+        struct block *block = page->blocks;
+
+        page->blocks = block->next;
+        if (block->row != NULL)
+            pg_copy_free(block->row);
+        free(block);
+    }
     free(page->rows);
     free(page);
+}
+
+static struct block *
+add_block(struct page *page, size_t room)
+{
+    struct block *block = malloc(sizeof *block + room);
+
+    if (block == NULL)
+        return NULL;
+    *block = (struct block){ .next = page->blocks, .room = room };
+    page->blocks = block;
+    return block;
+}
+
+/* Takes over `row`; NULL: out of memory, and it is still the caller's. */
+static uint8_t *
+keep(struct page *page, uint8_t *row, size_t len)
+{
+    struct block *block = page->blocks;
+    uint8_t *kept;
+
+    if (len > COPIED_ROW) {
+        struct block *filling = block;
+
+        block = add_block(page, 0);
+        if (block == NULL)
+            return NULL;
+        if (filling != NULL) {
+            block->next = filling->next;
+            filling->next = block;
+            page->blocks = filling;
+        }
+        return block->row = row;
+    }
+    if (block == NULL || block->room - block->used < len) {
+        size_t room = block == NULL || block->room == 0 ? FIRST_BLOCK : block->room * 2;
+
+        block = add_block(page, room < LARGEST_BLOCK ? room : LARGEST_BLOCK);
+        if (block == NULL)
+            return NULL;
+    }
+    kept = block->bytes + block->used;
+    memcpy(kept, row, len);
+    block->used += len;
+    pg_copy_free(row);
+    return kept;
 }
 
 /* --- a pair ------------------------------------------------------------ */
@@ -254,6 +318,7 @@ take_row(void *user, uint8_t *data, size_t len)
 {
     struct taking *taking = user;
     struct page *page = taking->source->page;
+    int64_t seq;
 
     taking->cut = page->bytes >= (size_t)taking->source->page_bytes;
     taking->failed = len < BEFORE_COLUMNS + 4 + NUMBER_LEN || data[1] != N_COLUMNS;
@@ -268,7 +333,11 @@ take_row(void *user, uint8_t *data, size_t len)
         page->rows = grown;
         page->room = room;
     }
-    page->rows[page->n++] = (struct row){ data, (int64_t)get_u64(data + BEFORE_COLUMNS + 4) };
+    seq = (int64_t)get_u64(data + BEFORE_COLUMNS + 4);
+    data = keep(page, data, len);
+    if (data == NULL)
+        return !(taking->failed = true);
+    page->rows[page->n++] = (struct row){ data, seq };
     page->bytes += len;
     return true;
 }

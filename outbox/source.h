@@ -45,7 +45,8 @@ void row_read_result(const struct pg_rows *rows, int n, struct row_fields *field
 bool headers_next(struct saga_bytes *headers, struct saga_bytes *text);
 
 struct page {
-    struct row *rows; /* in the order of seq */
+    struct row *rows;     /* in the order of seq */
+    struct block *blocks; /* where they lie; the first one is being filled */
     size_t n, room;
     size_t bytes;
     size_t produced; /* for its user: how many were handed on */

@@ -32,8 +32,8 @@ struct saga_relay_options {
     const char *brokers;           /* host:port,...; required */
     const struct saga_pair *kafka; /* more properties of librdkafka's producer */
     int32_t lease_ms;              /* 5000; 300 to 300000; see saga_relay_run() */
-    int32_t page_rows;             /* 10000; messages read at a time */
-    int32_t page_bytes;            /* 8388608; about three pages are kept in memory */
+    int32_t page_rows;             /* 5000; messages read at a time */
+    int32_t page_bytes;            /* 4194304; about three pages are kept in memory */
     int32_t idle_ms;               /* 50; longest pause between two looks at the outbox */
     int32_t drain_ms;              /* 10000; how long stopping waits for the brokers */
     int32_t standby_gate;          /* 1: publish nothing that a failover to a synchronous standby
