@@ -408,14 +408,21 @@ look_around(struct sink *sink)
                   LOG_INT("waiting", (int64_t)window_open(sink->window)));
 }
 
+/* Topics' limits come by another queue, and only one can be waited for: returns
+ * for how long. */
+static int
+serve_limits(struct sink *sink, int wait_ms)
+{
+    if (!sink_asking(sink))
+        return wait_ms;
+    limits_serve(&sink->limits, sink->topics, limit_changed, sink);
+    return wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
+}
+
 void
 sink_serve(struct sink *sink, int wait_ms)
 {
-    /* Two queues, and one can be waited for. */
-    if (sink_asking(sink)) {
-        limits_serve(&sink->limits, sink->topics, limit_changed, sink);
-        wait_ms = wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
-    }
+    wait_ms = serve_limits(sink, wait_ms);
     sink->acked = false;
     if (!sink->broken)
         well(sink, transaction_serve(&sink->transaction, sink->window, wait_ms));
@@ -429,13 +436,14 @@ void
 sink_push(struct sink *sink, int wait_ms)
 {
     /* A transaction's end pushes by itself. */
-    if (sink_asking(sink) || sink->broken || sink->transaction.producer != NULL) {
+    if (sink->broken || sink->transaction.producer != NULL) {
         sink_serve(sink, wait_ms);
         return;
     }
+    wait_ms = serve_limits(sink, wait_ms);
+    sink->acked = false;
     /* While this waits linger.ms counts as nothing. It returns when all is
      * answered; its success says no more than that (only reports count). */
-    sink->acked = false;
     rd_kafka_flush(sink->producer, wait_ms);
     look_around(sink);
 }
