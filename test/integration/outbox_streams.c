@@ -9,6 +9,7 @@
 #include "test/support/wait.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,6 +367,34 @@ START_TEST(test_instances_share_streams_and_give_them_back)
 }
 END_TEST
 
+/* The published bound, for two programs: lease_ms after the last renewal, and a
+ * little. */
+START_TEST(test_programs_share_streams_and_succeed_one_that_is_killed)
+{
+    const char *counts = "SELECT string_agg(n::text, ' ' ORDER BY n) FROM (SELECT count(*) AS n"
+                         "  FROM outbox.stream WHERE lease_until > clock_timestamp()"
+                         "  AND owner IS NOT NULL GROUP BY instance) AS x";
+    struct process *a, *b;
+    int64_t killed;
+
+    set_streams(4);
+    a = start_relay_program(conninfo, "lease_ms = 1500", NULL, NULL);
+    WAIT_UNTIL(strcmp(text_of("%s", db_text(conn, "%s", counts)), "4") == 0, 10000);
+    b = start_relay_program(conninfo, "lease_ms = 1500", NULL, NULL);
+    WAIT_UNTIL(strcmp(text_of("%s", db_text(conn, "%s", counts)), "2 2") == 0, 15000);
+
+    process_kill(a);
+    killed = monotonic_us();
+    WAIT_UNTIL(strcmp(text_of("%s", db_text(conn, "%s", counts)), "4") == 0, 10000);
+    ck_assert_int_lt((monotonic_us() - killed) / 1000, 1500 + 1000);
+    enqueue_many(conn, topic, "m", 40);
+    WAIT_UNTIL(pending(conn) == 0, 5000);
+    ck_assert_int_eq(published_count(topic), 40);
+    process_signal(b, SIGTERM);
+    process_expect(b, 0, 15000);
+}
+END_TEST
+
 /* What another instance has asked for is nobody else's, unless it does not come. */
 START_TEST(test_a_stream_that_was_asked_for_is_not_kept_for_ever)
 {
@@ -424,6 +453,7 @@ main(void)
                        test_sagactl_streams_says_how_many_messages_come_again,
                        test_set_streams_commits_to_the_disk,
                        test_instances_share_streams_and_give_them_back,
+                       test_programs_share_streams_and_succeed_one_that_is_killed,
                        test_a_stream_that_was_asked_for_is_not_kept_for_ever,
                        test_a_relay_in_waiting_costs_one_statement_a_fifth_of_its_lease),
         .setup = setup,

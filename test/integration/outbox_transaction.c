@@ -79,10 +79,11 @@ START_TEST(test_transactions_o9_of_a_sleeper_are_never_seen)
             "INSERT INTO outbox.message (message_id, topic, key, payload)"
             " SELECT gen_random_uuid(), '%s', 'k' || g %% 10,"
             "        convert_to(rpad('old' || g, 1000, '.'), 'UTF8')"
-            "   FROM generate_series(1, 30000) g",
+            "   FROM generate_series(1, 6000) g",
             topic);
-    a = start_relay_program(conninfo, TRANSACTIONAL, "batch.num.messages = 10", NULL);
-    WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 10000);
+    a = start_relay_program(conninfo, TRANSACTIONAL "\npage_rows = 300", "batch.num.messages = 5",
+                            NULL);
+    WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 20000);
     process_freeze(a); /* with a transaction open, and messages in its queue */
     ck_assert_int_gt(pending(conn), 0);
 
@@ -92,7 +93,7 @@ START_TEST(test_transactions_o9_of_a_sleeper_are_never_seen)
         enqueue(conn, topic, text_of("k%d", i), "new");
     WAIT_UNTIL(pending(conn) == 0, 10000);
     process_thaw(a);
-    WAIT_UNTIL(strstr(process_errors(a), "new owner") != NULL, 10000);
+    WAIT_UNTIL(strstr(process_errors(a), "new owner") != NULL, 20000);
 
     records = topic_records(topic);
     for (int i = 0; i < 10; i++)
@@ -109,7 +110,7 @@ START_TEST(test_transactions_of_a_killed_one_end_with_its_successor)
     enqueue_many(conn, topic, "m", 2000);
     a = start_relay_program(conninfo, TRANSACTIONAL "\npage_rows = 50", "batch.num.messages = 1",
                             NULL);
-    WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 10000);
+    WAIT_UNTIL(db_int(conn, "SELECT last_seq FROM outbox.stream") > 0, 20000);
     process_kill(a);
     start_relay(RELAY(.conninfo = conninfo, .transactional = 1, .lease_ms = 600));
     WAIT_UNTIL(pending(conn) == 0, 15000);
