@@ -3,3 +3,5 @@
 -- Takes the outbox's views out.
 
 DROP VIEW outbox.local_messages;
+DROP VIEW outbox.published;
+DROP VIEW outbox.pending;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "outbox/sql.h"
+#include "outbox/watch_sql.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,43 @@ cursor_read(struct cursor *cursor, const struct pg_rows *rows, int column, struc
     return 0;
 }
 
+/* Runs `statement`, and before it, in the same transaction, stores the ranges.
+ * Both begin with stream, owner and epoch. */
+static int
+exec_with_ranges(struct cursor *cursor, struct pg *pg, const struct pg_statement *statement,
+                 struct saga_error *err)
+{
+    struct range_columns columns;
+    int rc;
+
+    if (cursor->ranges.failed)
+        return error_set(err, SAGA_ENOMEM, "out of memory for ranges of offsets");
+    range_columns_init(&columns, &cursor->ranges);
+    {
+        const struct pg_arg args[] = {
+            statement->args[0],
+            statement->args[1],
+            statement->args[2],
+            PG_ARRAY(&columns.topics),
+            PG_ARRAY(&columns.partitions),
+            PG_ARRAY(&columns.first_seqs),
+            PG_ARRAY(&columns.last_seqs),
+            PG_ARRAY(&columns.first_offsets),
+            PG_ARRAY(&columns.last_offsets),
+        };
+        const struct pg_statement both[] = {
+            { .sql = SQL_RANGES_STORE, .args = args, .n_args = sizeof args / sizeof *args },
+            *statement,
+        };
+
+        rc = pg_batch(pg, both, 2, err);
+    }
+    range_columns_clear(&columns);
+    if (rc == 0)
+        ranges_stored(&cursor->ranges);
+    return rc;
+}
+
 /* Runs `sql`, whose first parameters are the fence and whose next are `more`. */
 static int
 write_row(struct cursor *cursor, struct pg *pg, const char *sql, bool durable,
@@ -51,12 +89,18 @@ write_row(struct cursor *cursor, struct pg *pg, const char *sql, bool durable,
         PG_TEXT(cursor->cur),      PG_INT8(cursor->last_seq),
         PG_INT8(cursor->lease_ms), PG_TEXT(durable ? "on" : "off"),
     };
+    const struct pg_statement statement = {
+        .sql = sql, .args = args, .n_args = FENCE_ARGS + n_more, .rows = rows
+    };
     int64_t before = clock_mono_ms();
     int rc;
 
     for (int i = 0; i < n_more; i++)
         args[FENCE_ARGS + i] = more[i];
-    rc = pg_exec(pg, sql, args, FENCE_ARGS + n_more, rows, err);
+    if (ranges_pending(&cursor->ranges))
+        rc = exec_with_ranges(cursor, pg, &statement, err);
+    else
+        rc = pg_exec(pg, sql, args, FENCE_ARGS + n_more, rows, err);
     if (rc != 0)
         return rc;
 

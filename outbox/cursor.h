@@ -10,7 +10,7 @@
 #ifndef OUTBOX_CURSOR_H
 #define OUTBOX_CURSOR_H
 
-#include "base/pg.h"
+#include "outbox/range.h"
 
 struct cursor {
     int32_t stream;
@@ -27,7 +27,8 @@ struct cursor {
     uint64_t floor_xid, cur_floor_xid;
     int64_t last_seq; /* of the pair (prev, cur), up to here is acknowledged */
 
-    int64_t renewed_ms; /* clock_mono_ms() before the last write */
+    struct ranges ranges; /* of what is acknowledged; stored with every write */
+    int64_t renewed_ms;   /* clock_mono_ms() before the last write */
 };
 
 void cursor_clear(struct cursor *cursor);

@@ -74,8 +74,11 @@ publisher_forget(struct publisher *p)
 {
     /* First the sink: librdkafka reads payloads where they lie in the pages. */
     outlet_forget(&p->outlet);
+    watch_close(p->watch);
+    p->watch = NULL;
     drop_pages(p);
     parked_clear(&p->parked);
+    ranges_clear(&p->cursor.ranges);
     source_clear(&p->source);
     look_clear(&p->look);
     free(p->empty);
@@ -106,6 +109,12 @@ publisher_keep_lease(struct publisher *p, struct saga_error *err)
     if (rc == 0 && asked)
         sink_hears_owner(p->outlet.sink);
     return rc;
+}
+
+static int
+watch_groups(struct publisher *p, struct saga_error *err)
+{
+    return p->watch != NULL ? watch_step(p->watch, &p->writer, err) : 0;
 }
 
 static int
@@ -168,6 +177,8 @@ rest_as_owner(struct publisher *p, int64_t ms, struct saga_error *err)
     while (rc == 0 && !publisher_stopped(p) && (left = clock_left_ms(until)) > 0) {
         rest(p, left < SERVE_MS ? left : SERVE_MS);
         rc = publisher_keep_lease(p, err);
+        if (rc == 0)
+            rc = watch_groups(p, err);
     }
     return rc;
 }
@@ -265,6 +276,8 @@ round_of_pair(struct publisher *p, bool reading, struct saga_error *err)
     struct page *page = NULL;
     int rc = publisher_keep_lease(p, err);
 
+    if (rc == 0)
+        rc = watch_groups(p, err);
     if (rc == 0 && reading && p->source.more && p->n_pages < PAGES_MAX)
         rc = source_request(&p->source, err);
     if (rc != 0)
@@ -424,6 +437,16 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
     return rc;
 }
 
+static int
+begin_to_watch(struct publisher *p, bool once, struct saga_error *err)
+{
+    if (!p->cursor.ranges.wanted)
+        return watch_nobody(&p->writer, p->cursor.stream, err);
+    if (p->cursor.stream != 0 || once || p->watch != NULL)
+        return 0;
+    return watch_open(&p->watch, &p->outlet.options, p->groups, err);
+}
+
 int
 publisher_run(struct publisher *p, bool once, struct saga_error *err)
 {
@@ -435,6 +458,8 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
 
     if (rc == 0)
         rc = parked_load(&p->parked, &p->cursor, &p->reader, err);
+    if (rc == 0)
+        rc = begin_to_watch(p, once, err);
     if (rc == 0 && p->cursor.cur != NULL)
         rc = resume_pair(p, err);
     while (rc == 0 && !publisher_stopped(p)) {
@@ -445,6 +470,8 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
             break;
         if (rc == 0 && opened)
             rc = publish_pair(p, err);
+        if (rc == 0)
+            rc = watch_groups(p, err);
         if (rc != 0 || (once && !retried))
             break;
         if (opened || retried)

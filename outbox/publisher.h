@@ -14,9 +14,11 @@
 #include "outbox/outlet.h"
 #include "outbox/parked.h"
 #include "outbox/source.h"
+#include "outbox/watch.h"
 
 struct publisher {
     struct pg reader, writer;
+    const char *const *groups; /* to be watched; NULL: none */
     int32_t idle_ms, drain_ms;
     bool standby_gate;
     const atomic_bool *stop;
@@ -25,6 +27,7 @@ struct publisher {
     struct cursor cursor;
     struct source source;
     struct outlet outlet;
+    struct watch *watch; /* NULL: not ours to do */
     struct parked parked;
     struct page *first, **end; /* pages with rows that are not settled */
     int n_pages;

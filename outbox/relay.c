@@ -44,7 +44,7 @@ struct saga_relay {
     struct publisher publisher;
     struct saga_log log;
     struct saga_pair *properties, *formats;
-    char *brokers, *source, *instance;
+    char *brokers, *source, *instance, **groups;
     bool transactional;
     char transactional_id[128];
     atomic_bool stop;
@@ -88,6 +88,34 @@ copy_pairs(const struct saga_pair *pairs)
     return copy;
 }
 
+static void
+free_texts(char **texts)
+{
+    for (size_t i = 0; texts != NULL && texts[i] != NULL; i++)
+        free(texts[i]);
+    free(texts);
+}
+
+/* NULL: out of memory. */
+static char **
+copy_texts(const char *const *texts)
+{
+    size_t n = 0;
+    char **copy;
+
+    while (texts != NULL && texts[n] != NULL)
+        n++;
+    copy = calloc(n + 1, sizeof *copy);
+    for (size_t i = 0; copy != NULL && i < n; i++) {
+        copy[i] = strdup(texts[i]);
+        if (copy[i] == NULL) {
+            free_texts(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
 static int
 check_options(const struct saga_relay_options *options, struct saga_error *err)
 {
@@ -114,6 +142,9 @@ check_options(const struct saga_relay_options *options, struct saga_error *err)
     for (const struct saga_pair *pair = options->kafka; pair != NULL && pair->name != NULL; pair++)
         if (pair->value == NULL)
             return error_set(err, SAGA_EINVAL, "the property %s has no value", pair->name);
+    for (size_t i = 0; options->watch != NULL && options->watch[i] != NULL; i++)
+        if (*options->watch[i] == '\0')
+            return error_set(err, SAGA_EINVAL, "a group that is to be watched has no name");
     return sink_check(&sink, err);
 }
 
@@ -143,13 +174,16 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     relay->properties = copy_pairs(options->kafka);
     relay->formats = copy_pairs(options->formats);
     relay->source = options->source != NULL ? strdup(options->source) : NULL;
+    relay->groups = copy_texts(options->watch);
     if (relay->brokers == NULL || relay->instance == NULL || relay->properties == NULL ||
-        relay->formats == NULL || (options->source != NULL && relay->source == NULL))
+        relay->formats == NULL || relay->groups == NULL ||
+        (options->source != NULL && relay->source == NULL))
         return error_set(err, SAGA_ENOMEM, "out of memory");
     p->outlet.options = (struct sink_options){ .brokers = relay->brokers,
                                                .properties = relay->properties,
                                                .formats = { relay->formats, relay->source },
                                                .log = &relay->log,
+                                               .ranges = &p->cursor.ranges,
                                                .tally = &relay->tally,
                                                .complained_ms = &relay->complained_ms };
     p->idle_ms = (int32_t)option_or(options->idle_ms, IDLE_MS);
@@ -160,6 +194,9 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->standby_gate = options->standby_gate != 0;
     relay->transactional = options->transactional != 0;
     p->cursor.stream = options->stream;
+    p->cursor.ranges.wanted = relay->groups[0] != NULL;
+    p->cursor.ranges.floor_seq = &p->cursor.floor_seq;
+    p->groups = (const char *const *)relay->groups;
     p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);
     p->source.pg = &p->reader;
     p->source.page_rows = (int32_t)option_or(options->page_rows, PAGE_ROWS);
@@ -215,6 +252,7 @@ saga_relay_free(struct saga_relay *relay)
     pg_clear(&relay->publisher.writer);
     free_pairs(relay->properties);
     free_pairs(relay->formats);
+    free_texts(relay->groups);
     free(relay->brokers);
     free(relay->source);
     free(relay->instance);

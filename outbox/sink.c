@@ -28,6 +28,7 @@ struct sink {
     int64_t batch_bytes;
     const struct saga_log *log;
     struct tally *tally;
+    struct ranges *ranges;
     bool broken;
     struct {
         char error[256], topic[256];
@@ -132,6 +133,9 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
         topic->refusals = 0;
         tally_ack(sink->tally, rd_kafka_message_latency(message));
         sink->acked = true;
+        if (sink->ranges->wanted)
+            ranges_note(sink->ranges, topic->name, message->partition, message->offset,
+                        window_seq(sink->window, position), clock_mono_coarse_ms());
         return;
     }
     sink->broken = true;
@@ -191,6 +195,7 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     made->formats = &options->formats;
     made->log = options->log;
     made->tally = options->tally;
+    made->ranges = options->ranges;
     made->complained_ms = options->complained_ms;
     conf = rd_kafka_conf_new();
     rc = sink_properties_set(conf, options->brokers, options->properties, err);

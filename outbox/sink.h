@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "outbox/judge.h"
+#include "outbox/range.h"
 #include "outbox/record.h"
 #include "outbox/tally.h"
 #include "outbox/transaction.h"
@@ -25,6 +26,7 @@ struct sink_options {
     struct record_formats formats;
     const struct saga_log *log;
     struct tally *tally;
+    struct ranges *ranges;        /* told of every acknowledgement, if they are wanted */
     int64_t *complained_ms;       /* when trouble was last logged; outlives the sink */
     const char *transactional_id; /* NULL: no transactions */
 };
