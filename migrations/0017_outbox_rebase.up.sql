@@ -8,7 +8,8 @@
 -- Only outbox.message and outbox.stream are changed; nothing else says anything by
 -- xid. Parked messages keep their seq, and everything that is yet to be published
 -- gets a higher one, so that the order of their keys stays, and their markers
--- hold for what comes. Delayed messages get xid and seq when they are due.
+-- hold for what comes. Delayed messages get xid and seq when they are due. Ranges of
+-- offsets speak of seqs that are published, and do not reach up to the new ones.
 
 DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
 
