@@ -44,6 +44,7 @@ CREATE FUNCTION outbox.deliver_due(max integer, after timestamptz DEFAULT '-infi
     -- A plan that was made while the table was small must do when it is large.
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET jit = off
 AS $$
 DECLARE
     moment timestamptz := clock_timestamp();

@@ -25,6 +25,26 @@ COMMENT ON COLUMN outbox.slots.oldest IS 'when its first message was written; NU
 COMMENT ON COLUMN outbox.slots.newest IS 'when its last message was written';
 COMMENT ON COLUMN outbox.slots.bytes IS 'its size on disk, with indexes';
 
+-- Whether the prev of each stream shows every row of a slot. A snapshot does not
+-- show what has an xid from xmax on, or one in its list; the index answers both,
+-- however many rows there are and however long a transaction has been open.
+CREATE FUNCTION outbox.slot_is_published(slot smallint) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    -- A plan that was made while a slot was empty must do when it is full.
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET jit = off
+AS $$
+    SELECT count(*) > 0 AND NOT bool_or(
+           EXISTS (SELECT FROM outbox.message m
+                    WHERE m.slot = slot_is_published.slot AND m.xid >= pg_snapshot_xmax(s.prev))
+           OR EXISTS (SELECT FROM pg_snapshot_xip(s.prev) x, outbox.message m
+                       WHERE m.slot = slot_is_published.slot AND m.xid = x))
+      FROM outbox.stream s
+$$;
+COMMENT ON FUNCTION outbox.slot_is_published(smallint) IS 'part of outbox.clean_up';
+
 -- One step of cleaning up, which the relay takes about every second. A row of
 -- the answer for each thing done, or that could not be done because somebody
 -- holds a lock; mostly none.
@@ -38,9 +58,9 @@ CREATE FUNCTION outbox.clean_up(retention_ms bigint, lock_ms integer DEFAULT 50)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '50ms'
-    -- A plan that was made while a slot was empty must do when it is full.
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -49,46 +69,33 @@ DECLARE
     keep interval := retention_ms * interval '1 millisecond';
     old smallint;
     leaf regclass;
-    seen pg_snapshot;
 BEGIN
     IF retention_ms <= 0 OR current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE invalid_parameter_value USING MESSAGE =
             'outbox.clean_up needs a retention above 0 and isolation level READ COMMITTED';
     END IF;
 
-    -- The oldest that is to be emptied, and what we see of it. What has not to
-    -- be seen by each stream's prev does not count as published. (Transactions
-    -- older than xmin are seen by it: the index shows that there are no others.)
-    SELECT s.slot, pg_current_snapshot() INTO old, seen FROM outbox.slots s
-     WHERE s.slot <> writing AND s.newest <= moment - keep
-       AND EXISTS (SELECT FROM outbox.stream)
-       AND NOT EXISTS (SELECT FROM outbox.stream p, outbox.message m
-                        WHERE m.slot = s.slot AND m.xid >= pg_snapshot_xmin(p.prev)
-                          AND NOT pg_visible_in_snapshot(m.xid, p.prev))
-     ORDER BY s.newest LIMIT 1;
-    IF FOUND AND pg_try_advisory_xact_lock(1935763297, 16) THEN
+    SELECT s.slot INTO old FROM outbox.slots s
+     WHERE s.slot <> writing AND s.newest <= moment - keep ORDER BY s.newest LIMIT 1;
+    IF FOUND AND outbox.slot_is_published(old) AND pg_try_advisory_xact_lock(1935763297, 16) THEN
         leaf := 'outbox.message_' || old;
         PERFORM set_config('lock_timeout', lock_ms || 'ms', true);
         BEGIN
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
 
-            -- Whoever wrote to it while we waited has ended by now. His rows are
-            -- those that we did not see: they are not published.
-            did := 'emptied';
-            PERFORM FROM outbox.message m
-              WHERE m.slot = old AND m.xid >= pg_snapshot_xmax(seen);
-            IF NOT FOUND THEN
-                PERFORM FROM pg_snapshot_xip(seen) x, outbox.message m
-                  WHERE m.slot = old AND m.xid = x;
-            END IF;
-            IF NOT FOUND THEN
+            -- Somebody may have written to it, days after it was left or while we
+            -- waited. He has ended by now, and this looks with a new snapshot.
+            IF outbox.slot_is_published(old) THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 slot := old;
+                did := 'emptied';
                 RETURN NEXT;
             END IF;
         EXCEPTION WHEN lock_not_available THEN
-            SELECT old, 'locked', coalesce(string_agg(DISTINCT coalesce(format('process %s (%s)',
-                   l.pid, a.application_name), 'a prepared transaction'), ', '), 'nobody any more')
+            SELECT old, 'locked', coalesce(string_agg(DISTINCT CASE WHEN l.pid IS NULL
+                       THEN 'a prepared transaction'
+                       ELSE format('process %s (%s)', l.pid, a.application_name) END, ', '),
+                   'nobody any more')
               INTO slot, did, held_by
               FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
              WHERE l.relation = leaf AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
@@ -115,8 +122,10 @@ COMMENT ON FUNCTION outbox.clean_up(bigint, integer) IS
     'next slot the current one; the relay does it';
 
 ALTER VIEW outbox.slots OWNER TO saga_owner;
+ALTER FUNCTION outbox.slot_is_published(smallint) OWNER TO saga_owner;
 ALTER FUNCTION outbox.clean_up(bigint, integer) OWNER TO saga_owner;
 
 GRANT SELECT ON outbox.slots TO saga_relay, saga_monitor;
-REVOKE EXECUTE ON FUNCTION outbox.clean_up(bigint, integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION outbox.slot_is_published(smallint), outbox.clean_up(bigint, integer)
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.clean_up(bigint, integer) TO saga_relay;

@@ -15,6 +15,8 @@
 
 enum { STALL_MS = 90000, DAY_MS = 86400000 };
 
+#define RETENTION_LONGEST_MS (3650LL * DAY_MS)
+
 static char program[] = "outbox-relay";
 
 /* --- one value ------------------------------------------------------------ */
@@ -31,6 +33,24 @@ read_number(int32_t *number, int32_t least, int32_t most, const struct value *va
     if (errno != 0 || end == value->text || *end != '\0' || read < least || read > most)
         return value_error(value, err, "must be a whole number from %d to %d", least, most);
     *number = (int32_t)read;
+    return 0;
+}
+
+/* "forever", or more milliseconds than read_number() can say. */
+static int
+read_retention(int64_t *ms, const struct value *value, struct saga_error *err)
+{
+    char *end;
+    long long read;
+
+    errno = 0;
+    if (strcmp(value->text, "forever") == 0)
+        return *ms = -1, 0;
+    read = strtoll(value->text, &end, 10);
+    if (errno != 0 || end == value->text || *end != '\0' || read < 1 || read > RETENTION_LONGEST_MS)
+        return value_error(value, err, "must be a whole number from 1 to %lld, or forever",
+                           RETENTION_LONGEST_MS);
+    *ms = read;
     return 0;
 }
 
@@ -144,6 +164,8 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return options->source = value->text, 0;
     if (strcmp(name, "instance") == 0)
         return options->instance = value->text, 0;
+    if (strcmp(name, "retention_ms") == 0)
+        return read_retention(&options->retention_ms, value, err);
     if (strcmp(name, "standby_gate") == 0)
         return read_switch(&options->standby_gate, value, err);
     if (strcmp(name, "transactional") == 0)
@@ -159,7 +181,8 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return settings->ignored = value->where, 0;
     return no_such(value, err,
                    "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
-                   "idle_ms, drain_ms, stall_ms, standby_gate, transactional, instance");
+                   "idle_ms, drain_ms, stall_ms, retention_ms, standby_gate, transactional, "
+                   "instance");
 }
 
 static int

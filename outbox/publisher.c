@@ -464,6 +464,8 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
         rc = resume_pair(p, err);
     while (rc == 0 && !publisher_stopped(p)) {
         rc = retry_step(p, once, &retried, err);
+        if (rc == 0 && p->cursor.stream == 0 && !retried)
+            rc = chores_do(&p->chores, &p->writer, once, err);
         if (rc == 0 && !publisher_stopped(p))
             rc = look_for_pair(p, &opened, err);
         else

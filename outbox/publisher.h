@@ -10,6 +10,7 @@
 #ifndef OUTBOX_PUBLISHER_H
 #define OUTBOX_PUBLISHER_H
 
+#include "outbox/chores.h"
 #include "outbox/cursor.h"
 #include "outbox/outlet.h"
 #include "outbox/parked.h"
@@ -25,6 +26,7 @@ struct publisher {
     struct tally *tally;
 
     struct cursor cursor;
+    struct chores chores;
     struct source source;
     struct outlet outlet;
     struct watch *watch; /* NULL: not ours to do */

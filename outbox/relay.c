@@ -33,6 +33,7 @@ enum {
     IDLE_MS = 50,
     DRAIN_MS = 10000,
     STATEMENT_MS = 30000,
+    RETENTION_MS = 3 * 24 * 3600 * 1000,
     LOOKS = 5, /* at somebody else's lease while it would last */
     TOLERANCE_MS = 200,
     FIRST_RETRY_MS = 50,
@@ -193,6 +194,8 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->end = &p->first;
     p->standby_gate = options->standby_gate != 0;
     relay->transactional = options->transactional != 0;
+    p->chores.retention_ms = option_or(options->retention_ms, RETENTION_MS);
+    p->chores.log = &relay->log;
     p->cursor.stream = options->stream;
     p->cursor.ranges.wanted = relay->groups[0] != NULL;
     p->cursor.ranges.floor_seq = &p->cursor.floor_seq;

@@ -405,4 +405,10 @@
     "    DELETE FROM outbox.parked_key k USING owner WHERE k.topic = $9 AND k.key = $10)"          \
     " SELECT wanted FROM owner"
 
+/* --- chores ------------------------------------------------------------ */
+
+#define SQL_DELIVER_DUE                                                                            \
+    "SELECT moved, last, last_n FROM outbox.deliver_due(max => $1, after => $2, after_n => $3)"
+#define SQL_CLEAN_UP "SELECT slot, did, held_by FROM outbox.clean_up($1)"
+
 #endif

@@ -50,6 +50,8 @@ struct saga_relay_options {
     int32_t transactional;           /* 1: messages go in transactions of Kafka, for compacted
                                       * topics; see saga_relay_run() */
     int32_t reserved;
+    int64_t retention_ms; /* 259200000, three days; published messages are kept at
+                           * least so long in the database; below 0: for ever */
 };
 /* clang-format off */
 #define SAGA_RELAY_OPTIONS .size = sizeof(struct saga_relay_options)

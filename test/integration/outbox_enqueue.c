@@ -223,6 +223,44 @@ START_TEST(test_enqueue_from_sql_is_a_transaction_of_its_own)
 }
 END_TEST
 
+/* --- O15: no NOTIFY ----------------------------------------------------- */
+
+/* A transaction that has notified somebody cannot be prepared. */
+static void
+expect_silence(void)
+{
+    const char *name = unique_name("prepared");
+
+    db_exec(conn, "PREPARE TRANSACTION '%s'", name);
+    db_exec(conn, "COMMIT PREPARED '%s'", name);
+}
+
+START_TEST(test_enqueue_o15_notifies_nobody)
+{
+    const struct saga_message messages[] = {
+        { .topic = "t" },
+        { .topic = "t" },
+        { .topic = "t", .deliver_at_us = INT64_C(4102444800000000) },
+    };
+    struct saga_error err;
+
+    for (size_t n = 1; n <= 3; n++) {
+        db_exec(conn, "BEGIN");
+        ck_assert_int_eq(saga_enqueue(conn, messages, n, NULL, &err), 0);
+        expect_silence();
+    }
+    db_exec(conn, "BEGIN");
+    db_exec(conn, "SELECT outbox.enqueue('t', NULL),"
+                  " outbox.enqueue('t', NULL, deliver_at => now() + interval '1 hour')");
+    expect_silence();
+    ck_assert_int_eq(rows(), 6);
+
+    /* That it would be noticed. */
+    db_exec(conn, "BEGIN; NOTIFY anybody");
+    ck_assert_str_eq(db_refusal(conn, "PREPARE TRANSACTION 'loud'"), "0A000");
+}
+END_TEST
+
 /* --- O19: limits ------------------------------------------------------- */
 
 struct limit {
@@ -463,22 +501,22 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "outbox_enqueue",
-        .tests = TESTS(test_enqueue_stores_messages_in_the_order_of_the_array,
-                       test_enqueue_keeps_payloads_and_headers_as_they_are,
-                       test_enqueue_from_sql_stores_the_same,
-                       test_enqueue_o18_refuses_without_a_transaction,
-                       test_enqueue_o18_in_a_pipeline_is_refused_by_the_server,
-                       test_enqueue_in_a_pipeline_only_queues,
-                       test_enqueue_from_sql_is_a_transaction_of_its_own,
-                       test_enqueue_o19_limits_are_the_same_in_c_and_in_sql,
-                       test_enqueue_o19_the_largest_message_gets_through,
-                       test_enqueue_names_the_malformed_message,
-                       test_enqueue_from_sql_refuses_what_is_malformed,
-                       test_enqueue_refuses_a_connection_of_another_encoding,
-                       test_enqueue_says_that_the_schema_is_missing,
-                       test_outbox_services_may_write_messages_and_nothing_else,
-                       test_outbox_o16_xid_comes_first_and_the_sequence_has_no_cache,
-                       test_outbox_o16_sequence_ascends_for_a_key),
+        .tests = TESTS(
+            test_enqueue_stores_messages_in_the_order_of_the_array,
+            test_enqueue_keeps_payloads_and_headers_as_they_are,
+            test_enqueue_from_sql_stores_the_same, test_enqueue_o18_refuses_without_a_transaction,
+            test_enqueue_o18_in_a_pipeline_is_refused_by_the_server,
+            test_enqueue_in_a_pipeline_only_queues,
+            test_enqueue_from_sql_is_a_transaction_of_its_own, test_enqueue_o15_notifies_nobody,
+            test_enqueue_o19_limits_are_the_same_in_c_and_in_sql,
+            test_enqueue_o19_the_largest_message_gets_through,
+            test_enqueue_names_the_malformed_message,
+            test_enqueue_from_sql_refuses_what_is_malformed,
+            test_enqueue_refuses_a_connection_of_another_encoding,
+            test_enqueue_says_that_the_schema_is_missing,
+            test_outbox_services_may_write_messages_and_nothing_else,
+            test_outbox_o16_xid_comes_first_and_the_sequence_has_no_cache,
+            test_outbox_o16_sequence_ascends_for_a_key),
         .setup = setup,
         .teardown = teardown,
     });
