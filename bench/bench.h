@@ -61,8 +61,8 @@ set(rd_kafka_conf_t *conf, const char *name, const char *value)
         die("%s: %s", name, why);
 }
 
-/* The same properties as the relay's own (outbox/sink.c), so that what differs
- * is the relay's work. */
+/* The same properties as the relay's own (outbox/sink_properties.c), so that
+ * what differs is the relay's work; except that nothing is left to linger. */
 static inline rd_kafka_conf_t *
 producer_conf(const char *brokers)
 {
