@@ -21,6 +21,11 @@ static const char usage_text[] =
     "  cancel ID --reason WHY asks for a saga to be undone\n"
     "  audit [ID]             what operators did (--limit)\n"
     "  outbox status          what waits to be published, and who publishes\n"
+    "  outbox parked [TOPIC [KEY]]  what can never be delivered, and waits for a person (--limit)\n"
+    "  outbox retry TOPIC [KEY] --reason WHY  lets the relay try again; without KEY those that\n"
+    "                         have none; all of the topic: --all\n"
+    "  outbox discard ID --reason WHY  gives one parked message up\n"
+    "  outbox show ID         all about one message (--payload)\n"
     "  outbox streams N       divides the outbox into N streams (--dry-run)\n"
     "  outbox rebase          makes a restored outbox fit for a relay (--dry-run)\n"
     "  migrate up             applies the migrations that the database lacks\n"
@@ -33,6 +38,8 @@ static const char usage_text[] =
     "  --definition NAME      only sagas of this name\n"
     "  --limit N              at most so many (50)\n"
     "  --reason WHY           goes into the audit\n"
+    "  --all                  all keys of the topic\n"
+    "  --payload              the payload, too\n"
     "  --dry-run              only says what would be done\n"
     "  --migrations DIR       files in DIR instead of the built-in ones\n"
     "  --lock-timeout TIME    longest wait for a table's lock (5s)\n"
@@ -52,6 +59,8 @@ static const struct option known[] = {
     { "migrations", required_argument, NULL, 'm' },
     { "lock-timeout", required_argument, NULL, 't' },
     { "dry-run", no_argument, NULL, 'n' },
+    { "all", no_argument, NULL, 'a' },
+    { "payload", no_argument, NULL, 'p' },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
@@ -72,6 +81,10 @@ static const struct verb {
     { NULL, "cancel", saga_cancel, "r", 30000, 1, 1, " ID --reason WHY" },
     { NULL, "audit", saga_audit, "l", 30000, 0, 1, " [ID]" },
     { "outbox", "status", outbox_status, "", 30000, 0, 0, "" },
+    { "outbox", "parked", outbox_parked, "l", 30000, 0, 2, " [TOPIC [KEY]]" },
+    { "outbox", "retry", outbox_retry, "ra", 30000, 1, 2, " TOPIC [KEY] --reason WHY" },
+    { "outbox", "discard", outbox_discard, "r", 30000, 1, 1, " ID --reason WHY" },
+    { "outbox", "show", outbox_show, "p", 120000, 1, 1, " ID" },
     { "outbox", "streams", outbox_streams, "tn", 0, 1, 1, " N" },
     { "outbox", "rebase", outbox_rebase, "tn", 0, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
@@ -107,6 +120,18 @@ complain_error(const struct saga_error *err)
     default:
         return EXIT_FAILED;
     }
+}
+
+int
+complain_refusal(struct saga_error *err)
+{
+    if (strcmp(err->sqlstate, "P0002") == 0)
+        err->code = SAGA_ENOTFOUND;
+    else if (strcmp(err->sqlstate, "55000") == 0)
+        err->code = SAGA_ESTATE;
+    else if (strcmp(err->sqlstate, "22023") == 0)
+        err->code = SAGA_EINVAL;
+    return complain_error(err);
 }
 
 /* --- the command line ------------------------------------------------------ */
@@ -148,6 +173,12 @@ take_option(struct options *options, int option, const char *value)
         return true;
     case 'r':
         options->reason = value;
+        return true;
+    case 'a':
+        options->all = true;
+        return true;
+    case 'p':
+        options->payload = true;
         return true;
     case 'm':
         options->migrations = value;

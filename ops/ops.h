@@ -16,7 +16,7 @@ struct options {
     const char *database, *migrations, *lock_timeout;
     const char *state, *definition, *reason;
     int32_t limit;
-    bool json, dry_run;
+    bool json, dry_run, all, payload;
 };
 
 /* A verb gets its words without its own names, and returns an exit code. */
@@ -34,6 +34,10 @@ int saga_retry(struct call *call);
 int saga_cancel(struct call *call);
 int saga_audit(struct call *call);
 int outbox_status(struct call *call);
+int outbox_parked(struct call *call);
+int outbox_retry(struct call *call);
+int outbox_discard(struct call *call);
+int outbox_show(struct call *call);
 int outbox_streams(struct call *call);
 int outbox_rebase(struct call *call);
 int migrate_up(struct call *call);
@@ -45,5 +49,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same for an error of a call, and the exit code that it means. */
 int complain_error(const struct saga_error *err);
+
+/* The same after a call of one of the SQL functions that are operators' verbs:
+ * what they say by their SQLSTATE (see their comments). */
+int complain_refusal(struct saga_error *err);
 
 #endif

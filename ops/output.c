@@ -27,14 +27,44 @@ print_text(const char *text, size_t len)
     }
 }
 
-/* Characters, taking each for one column wide. */
+/* Of East Asia's characters and pictures, which are two columns wide, and marks
+ * that are put above others; the rest is taken for one column. */
+static int
+columns_of(unsigned long c)
+{
+    static const struct {
+        unsigned long first, last;
+        int columns;
+    } ranges[] = {
+        { 0x300, 0x36F, 0 },     { 0x1100, 0x115F, 2 },   { 0x200B, 0x200F, 0 },
+        { 0x2E80, 0xA4CF, 2 },   { 0xAC00, 0xD7A3, 2 },   { 0xF900, 0xFAFF, 2 },
+        { 0xFE30, 0xFE6F, 2 },   { 0xFF00, 0xFF60, 2 },   { 0xFFE0, 0xFFE6, 2 },
+        { 0x1F300, 0x1FAFF, 2 }, { 0x20000, 0x3FFFD, 2 },
+    };
+
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i].first && c <= ranges[i].last)
+            return ranges[i].columns;
+    return 1;
+}
+
+/* Columns on the terminal; PostgreSQL sends valid UTF-8. */
 static int
 width_of(const char *text)
 {
     int width = 0;
 
-    for (; *text != '\0'; text++)
-        width += ((unsigned char)*text & 0xC0) != 0x80;
+    while (*text != '\0') {
+        unsigned char lead = (unsigned char)*text++;
+        unsigned long c = lead < 0xC0   ? lead
+                          : lead < 0xE0 ? lead & 0x1F
+                          : lead < 0xF0 ? lead & 0x0F
+                                        : lead & 0x07;
+
+        while (((unsigned char)*text & 0xC0) == 0x80)
+            c = c << 6 | ((unsigned char)*text++ & 0x3F);
+        width += columns_of(c);
+    }
     return width;
 }
 
@@ -139,6 +169,8 @@ print_record(const struct pg_rows *rows)
         if (width_of(pg_text(rows, i, 1)) > width)
             width = width_of(pg_text(rows, i, 1));
     for (int i = 0; i < rows->n; i++) {
+        if (i > 0 && pg_int(rows, i, 0) != pg_int(rows, i - 1, 0))
+            putchar('\n');
         if (*pg_text(rows, i, 2) == '\0')
             continue;
         print_cell(pg_text(rows, i, 1), width, false);
@@ -182,6 +214,18 @@ output_query(struct pg *pg, bool json, const char *sql, const struct pg_arg *arg
         return output_table(pg, sql, args, n_args, err);
     return output_wrapped(pg, "SELECT coalesce(pg_catalog.json_agg(q), '[]')::text FROM (", sql,
                           args, n_args, err);
+}
+
+void
+output_lines(const char *text)
+{
+    while (*text != '\0') {
+        size_t len = strcspn(text, "\n");
+
+        print_text(text, len);
+        putchar('\n');
+        text += len + (text[len] != '\0');
+    }
 }
 
 void

@@ -15,14 +15,17 @@
 int output_query(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
                  struct saga_error *err);
 
-/* Runs `sql` and prints its one row: a line for each column that has a value,
- * or an object. */
+/* Runs `sql` and prints its row: a line for each column that has a value, and an
+ * empty one between two rows; or the first one as an object. */
 int output_record(struct pg *pg, bool json, const char *sql, const struct pg_arg *args, int n_args,
                   struct saga_error *err);
 
 /* Runs `sql`, whose one value is JSON as text, and prints that. */
 int output_json(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
                 struct saga_error *err);
+
+/* A text of several lines, as it is. */
+void output_lines(const char *text);
 
 /* The first lines of a statement, indented. */
 void output_excerpt(FILE *file, const char *text, size_t len);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl list, show, why, retry, cancel, audit and outbox status: looks at the
- * tables, and calls the SQL functions that are the operators' verbs. Decides
- * nothing about a saga: those functions and the workers do.
+ * sagactl list, show, why, retry, cancel and audit: looks at the tables, and
+ * calls the SQL functions that are the operators' verbs. Decides nothing about a
+ * saga: those functions and the workers do.
  */
 #include "ops/ops.h"
 #include "ops/output.h"
@@ -141,19 +141,6 @@ read_id(struct saga_uuid *id, const char *word)
     return false;
 }
 
-/* What the SQL functions say by their SQLSTATE (see their comments). */
-static int
-code_of(struct saga_error *err)
-{
-    if (strcmp(err->sqlstate, "P0002") == 0)
-        return err->code = SAGA_ENOTFOUND;
-    if (strcmp(err->sqlstate, "55000") == 0)
-        return err->code = SAGA_ESTATE;
-    if (strcmp(err->sqlstate, "22023") == 0)
-        return err->code = SAGA_EINVAL;
-    return err->code;
-}
-
 static int
 request(struct call *call, const char *verb, const char *sql)
 {
@@ -178,10 +165,8 @@ request(struct call *call, const char *verb, const char *sql)
     else if (rc == 0)
         printf("%s is asked for; a worker carries it out (sagactl show %s)\n", verb,
                call->words[0]);
-    else
-        rc = code_of(&err);
     pg_rows_clear(&rows);
-    return finish(rc, &err);
+    return rc == 0 ? EXIT_DONE : complain_refusal(&err);
 }
 
 int
@@ -212,16 +197,5 @@ saga_audit(struct call *call)
         rc = output_query(
             &call->pg, call->options.json, SQL_AUDIT,
             PG_ARGS(PG_UUID(call->n_words > 0 ? &id : NULL), PG_INT8(call->options.limit)), &err);
-    return finish(rc, &err);
-}
-
-int
-outbox_status(struct call *call)
-{
-    struct saga_error err = { 0 };
-    int rc = pg_connect(&call->pg, &err);
-
-    if (rc == 0)
-        rc = output_query(&call->pg, call->options.json, SQL_OUTBOX_STATUS, PG_NO_ARGS, &err);
     return finish(rc, &err);
 }

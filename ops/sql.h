@@ -205,21 +205,6 @@
 
 /* --- outbox --------------------------------------------------------------- */
 
-#define SQL_OUTBOX_STATUS                                                                          \
-    "SELECT s.stream,"                                                                             \
-    " CASE WHEN s.owner IS NOT NULL AND s.lease_until > pg_catalog.clock_timestamp()"              \
-    "      THEN 'running' ELSE 'none' END AS relay, s.instance, s.epoch, p.pending,"               \
-    " " SQL_AT("p.oldest") " AS oldest_pending,"                                                   \
-                           " pg_catalog.date_trunc('milliseconds',"                                \
-                           " pg_catalog.clock_timestamp() - p.oldest) AS lag"                      \
-                           " FROM outbox.stream s"                                                 \
-                           " CROSS JOIN LATERAL"                                                   \
-                           " (SELECT pg_catalog.count(*) AS pending, "                             \
-                           "pg_catalog.min(m.created_at) AS oldest"                                \
-                           "    FROM outbox.local_messages m WHERE m.status = 'pending'"           \
-                           "     AND outbox.stream_of(m.key, m.id, s.streams) = s.stream) AS p"    \
-                           " ORDER BY s.stream"
-
 /* For the session: sagactl's own, which ends with it. */
 #define SQL_LOCK_TIMEOUT "SELECT pg_catalog.set_config('lock_timeout', $1, false)"
 
