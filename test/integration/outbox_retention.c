@@ -7,6 +7,7 @@
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -177,6 +178,35 @@ START_TEST(test_retention_is_the_relays_business)
     enqueue(conn, topic, NULL, "2");
     await_published(topic, "1 2", 5000);
     ck_assert_int_eq(stop_relay(relay), 0);
+}
+END_TEST
+
+static atomic_int locked_lines;
+
+static void
+notice_locked(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)user;
+    if (level == SAGA_LOG_DEBUG && strstr(message, "cannot be emptied") != NULL &&
+        strstr(fields[1].value, "dump") != NULL)
+        locked_lines++;
+}
+
+/* It says so, and publishes. */
+START_TEST(test_retention_o7_a_dump_does_not_stop_the_relay)
+{
+    PGconn *dump = another_session();
+
+    db_exec(dump, "SET application_name = 'dump'");
+    db_exec(dump, "BEGIN; LOCK TABLE outbox.message IN ACCESS SHARE MODE");
+    start_relay(RELAY(.conninfo = conninfo, .retention_ms = 100,
+                      .log = { .write = notice_locked, .level = SAGA_LOG_DEBUG }));
+    enqueue(conn, topic, NULL, "1");
+    WAIT_UNTIL(locked_lines > 0, 15000);
+    enqueue(conn, topic, NULL, "2");
+    await_published(topic, "1 2", 5000);
+    db_exec(dump, "COMMIT");
+    WAIT_UNTIL(rows() < 2, 15000);
 }
 END_TEST
 
@@ -387,7 +417,8 @@ main(void)
         .name = "outbox_retention",
         .tests = TESTS(
             test_retention_slots_take_turns, test_retention_keeps_what_is_young,
-            test_retention_is_the_relays_business, test_retention_below_zero_keeps_everything,
+            test_retention_is_the_relays_business, test_retention_o7_a_dump_does_not_stop_the_relay,
+            test_retention_below_zero_keeps_everything,
             test_retention_o7_keeps_what_is_not_published,
             test_retention_o7_keeps_what_one_stream_has_not_published,
             test_retention_o7_a_writer_idle_in_its_transaction_loses_nothing,
