@@ -71,12 +71,17 @@ static const struct attempt app_may[] = {
     { "SELECT FROM saga.migration" },
     { "SELECT FROM idempotency.inbox" },
     { "SELECT FROM outbox.parked, outbox.parked_key, outbox.audit" },
+    { "SELECT FROM outbox.status" },
+    { "SELECT FROM outbox.show(" ORDER_ID "), outbox.where_in_kafka(" ORDER_ID ")" },
     { "SELECT outbox.retry('t', 'k', 'because')" },
     { "SELECT outbox.discard(" ORDER_ID ", 'because')" },
 };
 static const struct attempt app_must_not[] = {
     /* What is parked is the relay's and the verbs'. */
     { "DELETE FROM outbox.parked" },
+    { "INSERT INTO outbox.watched VALUES ('g', 't', 0, 5)" },
+    { "DELETE FROM outbox.published_range" },
+    { "SELECT outbox.seqs_of(" ORDER_ID ")" },
     { "UPDATE outbox.parked SET payload = 'other'" },
     { "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'x', 'forged')" },
     { "UPDATE outbox.parked_key SET request = 1" },
@@ -180,6 +185,9 @@ static const struct attempt monitor_may[] = {
     { "SELECT FROM outbox.message" },
     { "SELECT FROM outbox.stream" },
     { "SELECT FROM outbox.local_messages" },
+    { "SELECT FROM outbox.status" },
+    { "SELECT FROM outbox.published_range, outbox.watched" },
+    { "SELECT FROM outbox.show(" ORDER_ID ", true)" },
     { "SELECT FROM idempotency.inbox" },
     { "SELECT FROM idempotency.barrier" },
     { "SELECT FROM idempotency.quarantine" },
