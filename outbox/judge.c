@@ -124,14 +124,23 @@ blame(struct judge *judge, struct topic *topic, int64_t seq, const struct verdic
     suspect->state = suspect->state == SUSPECT_ALONE ? SUSPECT_CONDEMNED : SUSPECT;
 }
 
-void
-judge_refused(struct judge *judge, struct topic *topic, int64_t seq, int error, int64_t now_ms)
+/* NULL: it may pass. A topic that was there a moment ago is more likely unknown
+ * to one broker that has just started than gone. A new producer waits before it
+ * says so. */
+static const struct verdict *
+believed(const struct topic *topic, int error)
 {
     const struct verdict *verdict = verdict_of(error);
 
-    /* A topic that was there a moment ago is more likely unknown to one broker
-     * that has just started than gone. A new producer waits before it says so. */
-    if (verdict == NULL || (verdict->absent && topic->delivered))
+    return verdict != NULL && verdict->absent && topic->delivered ? NULL : verdict;
+}
+
+void
+judge_refused(struct judge *judge, struct topic *topic, int64_t seq, int error, int64_t now_ms)
+{
+    const struct verdict *verdict = believed(topic, error);
+
+    if (verdict == NULL)
         return;
     judge->findings++;
     if (verdict->scope == VERDICT_TOPIC) {
@@ -143,13 +152,18 @@ judge_refused(struct judge *judge, struct topic *topic, int64_t seq, int error, 
     blame(judge, topic, seq, verdict);
 }
 
-void
-judge_not_taken(struct judge *judge, struct topic *topic, int64_t seq, int error)
+bool
+judge_not_taken(struct judge *judge, struct topic *topic, int64_t seq, int error, int64_t now_ms)
 {
-    const struct verdict *verdict = verdict_of(error);
+    const struct verdict *verdict = believed(topic, error);
 
-    if (verdict != NULL && judge_sends_alone(judge, topic, seq))
+    if (verdict == NULL)
+        return false;
+    if (verdict->scope == VERDICT_TOPIC)
+        topic_refuse(topic, verdict, now_ms);
+    else if (judge_sends_alone(judge, topic, seq))
         blame(judge, topic, seq, verdict);
+    return true;
 }
 
 void

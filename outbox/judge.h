@@ -57,8 +57,9 @@ bool judge_sends_alone(struct judge *judge, struct topic *topic, int64_t seq);
 void judge_refused(struct judge *judge, struct topic *topic, int64_t seq, int error,
                    int64_t now_ms);
 
-/* librdkafka does not even take the row. */
-void judge_not_taken(struct judge *judge, struct topic *topic, int64_t seq, int error);
+/* librdkafka does not even take the row. False: that is no reason to park it. */
+bool judge_not_taken(struct judge *judge, struct topic *topic, int64_t seq, int error,
+                     int64_t now_ms);
 
 /* The topic's limit is another one than when its batches were refused: they
  * were too large, and their messages may not be. */

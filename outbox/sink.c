@@ -364,10 +364,8 @@ sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fi
     window_pop(sink->window);
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         return SINK_FULL;
-    if (verdict_of((int)code) != NULL) {
-        judge_not_taken(sink->judge, topic, seq, (int)code);
+    if (judge_not_taken(sink->judge, topic, seq, (int)code, clock_mono_ms()))
         return SINK_REFUSED;
-    }
     fail(sink, rd_kafka_err2str(code), topic->name, seq);
     return SINK_BROKEN;
 }

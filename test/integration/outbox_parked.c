@@ -142,6 +142,30 @@ START_TEST(test_relay_o14_unknown_and_forbidden_topics_park_and_others_flow)
 }
 END_TEST
 
+/* One broker that has just started does not know a topic yet, and librdkafka takes
+ * nothing for it any more, although it has delivered to it before. */
+START_TEST(test_relay_o14_a_topic_that_seems_to_have_vanished_parks_nothing)
+{
+    const struct saga_pair often[] = { { "topic.metadata.refresh.interval.ms", "50" }, { 0 } };
+    struct relay_thread *relay;
+    struct mock *mock;
+    int n = 0;
+
+    given_mock_topic(&mock);
+    relay = start_relay(RELAY(.conninfo = conninfo, .kafka = often));
+    enqueue(conn, topic, "k", "0");
+    WAIT_UNTIL(pending(conn) == 0, 10000);
+    mock_topic_error(mock, topic, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    WAIT_UNTIL((n++, enqueue(conn, topic, "k", text_of("%d", n)),
+                relay_stats(relay).producers > 1 || parked_keys(conn) > 0),
+               10000);
+    mock_topic_error(mock, topic, 0);
+    WAIT_UNTIL(pending(conn) == 0, 15000);
+    ck_assert_int_eq(parked_keys(conn), 0);
+    ck_assert_int_eq(published_count(topic), n + 1);
+}
+END_TEST
+
 /* --- O27: retry and newer messages ---------------------------------------------- */
 
 enum { KEYS = 12, WRITES = 240 };
@@ -449,6 +473,7 @@ main(void)
         .tests = TESTS(
             test_relay_o14_o26_only_the_large_one_and_the_later_ones_of_its_key_are_parked,
             test_relay_o14_unknown_and_forbidden_topics_park_and_others_flow,
+            test_relay_o14_a_topic_that_seems_to_have_vanished_parks_nothing,
             test_relay_o27_newer_messages_at_every_moment_of_a_retry_do_not_overtake,
             test_relay_o27_retry_does_not_overtake_what_is_committed_but_not_read,
             test_relay_o27_a_key_is_released_after_its_acknowledgement,

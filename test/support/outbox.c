@@ -315,6 +315,12 @@ mock_produce_errors(struct mock *mock, int n, int error)
 }
 
 void
+mock_topic_error(struct mock *mock, const char *topic, int error)
+{
+    rd_kafka_mock_topic_set_error(mock->cluster, topic, (rd_kafka_resp_err_t)error);
+}
+
+void
 mock_delay(struct mock *mock, int ms)
 {
     rd_kafka_mock_broker_set_rtt(mock->cluster, 1, ms);

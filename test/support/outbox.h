@@ -68,6 +68,8 @@ struct mock;
  * called with its address. */
 struct mock *given_mock(void);
 void mock_topic(struct mock *mock, const char *topic, int partitions);
+/* What is said of the topic when somebody asks for it; 0: that it is there. */
+void mock_topic_error(struct mock *mock, const char *topic, int error);
 /* The next `n` produce requests are answered with `error` (and not written). */
 void mock_produce_errors(struct mock *mock, int n, int error);
 /* Milliseconds from a request to its answer. */

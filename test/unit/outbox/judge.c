@@ -119,6 +119,7 @@ START_TEST(test_judge_does_not_believe_that_a_topic_has_vanished)
 {
     topic->delivered = true;
     refused(1, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC);
+    ck_assert(!judge_not_taken(&judge, topic, 1, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, NOW));
     ck_assert_int_eq(judged(1, 10), JUDGED_SEND);
     ck_assert_int_eq(judge.findings, 0);
     topic->delivered = false;
@@ -138,7 +139,7 @@ END_TEST
 /* librdkafka has looked at this one message only. */
 START_TEST(test_judge_parks_what_is_not_even_taken)
 {
-    judge_not_taken(&judge, topic, 5, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    ck_assert(judge_not_taken(&judge, topic, 5, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, NOW));
     ck_assert_int_eq(judged(5, 10), JUDGED_PARK);
     ck_assert_int_eq(judged(6, 10), JUDGED_SEND);
 }
