@@ -62,7 +62,7 @@ deliver(struct chores *chores, struct pg *pg, struct saga_error *err)
     CRASH_POINT("relay.after_deliver");
     took = clock_mono_ms() - before;
     chores->deliver_ms = before + took;
-    if (rc == 0 && pg_int(&rows, 0, 0) == DELIVER_ROWS) {
+    if (rc == 0 && pg_bool(&rows, 0, 0)) {
         chores->mark_us = pg_time_us(&rows, 0, 1);
         chores->mark_n = pg_int(&rows, 0, 2);
     } else {

@@ -408,7 +408,7 @@
 /* --- chores ------------------------------------------------------------ */
 
 #define SQL_DELIVER_DUE                                                                            \
-    "SELECT moved, last, last_n FROM outbox.deliver_due(max => $1, after => $2, after_n => $3)"
+    "SELECT more, last, last_n FROM outbox.deliver_due(max => $1, after => $2, after_n => $3)"
 #define SQL_CLEAN_UP "SELECT slot, did, held_by FROM outbox.clean_up($1)"
 
 #endif

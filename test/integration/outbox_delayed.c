@@ -166,6 +166,10 @@ START_TEST(test_delayed_o19_limits_are_known_when_it_is_written)
             "%s", too_large[i]);
     ck_assert_str_eq(db_refusal(conn, "SELECT outbox.enqueue('t', NULL, deliver_at => 'infinity')"),
                      "23514");
+    /* What lies before all that the relay asks for would wait for ever. */
+    ck_assert_str_eq(db_refusal(conn, "INSERT INTO outbox.delayed (message_id, topic, deliver_at)"
+                                      " VALUES (gen_random_uuid(), 't', '-infinity')"),
+                     "23514");
 }
 END_TEST
 
@@ -296,6 +300,27 @@ START_TEST(test_delayed_that_are_due_belong_to_what_is_there)
 }
 END_TEST
 
+/* A thousand large ones in one statement would outlast the relay's lease, and then
+ * its patience with the server, again and again. */
+START_TEST(test_delayed_large_ones_are_moved_few_at_a_time)
+{
+    const char *topic = GIVEN_TOPIC(1);
+
+    db_exec(conn,
+            "INSERT INTO outbox.delayed (message_id, topic, payload, deliver_at)"
+            " SELECT gen_random_uuid(), '%s', convert_to(repeat(g::text, 983040 / 2), 'UTF8'),"
+            "        now() - interval '1 hour' FROM generate_series(10, 25) g",
+            topic);
+    db_exec(conn, "BEGIN");
+    ck_assert_str_eq(db_text(conn, "SELECT moved || ' ' || more FROM outbox.deliver_due(1000)"),
+                     "9 true");
+    db_exec(conn, "ROLLBACK");
+    publish_once(conninfo);
+    ck_assert_int_eq(waiting(), 0);
+    ck_assert_int_eq(published_count(topic), 16);
+}
+END_TEST
+
 /* --- cost -------------------------------------------------------------------- */
 
 /* Pages of the table and its index that are looked at when nothing is due. */
@@ -375,7 +400,8 @@ main(void)
             test_delayed_i29_ids_are_of_the_time_at_which_it_is_due,
             test_delayed_are_moved_in_the_order_in_which_they_are_due, test_delayed_are_moved_once,
             test_delayed_are_published_when_they_are_due,
-            test_delayed_that_are_due_belong_to_what_is_there, test_delayed_that_wait_cost_nothing,
+            test_delayed_that_are_due_belong_to_what_is_there,
+            test_delayed_large_ones_are_moved_few_at_a_time, test_delayed_that_wait_cost_nothing,
             test_delayed_a_burst_does_not_walk_over_what_it_has_moved, test_delayed_rights),
         .setup = setup,
         .teardown = teardown,
