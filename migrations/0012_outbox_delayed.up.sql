@@ -43,6 +43,8 @@ CREATE FUNCTION outbox.deliver_due(max integer, after timestamptz DEFAULT '-infi
                                    OUT more boolean)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    -- Whoever locks the table delays what is in it, and nothing else.
+    SET lock_timeout = '50ms'
     -- A plan that was made while the table was small must do when it is large.
     SET enable_seqscan = off
     SET enable_bitmapscan = off
