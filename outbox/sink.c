@@ -35,6 +35,7 @@ struct sink {
         int64_t seq; /* 0: not a matter of one message */
     } failure;       /* the first one that explains something */
     int64_t refused;
+    int64_t unanswered;  /* messages that librdkafka has taken and not reported on */
     bool acked;          /* by the last call of librdkafka */
     int64_t progress_ms; /* when something was last acknowledged or begun */
     int64_t *complained_ms;
@@ -125,6 +126,7 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
     uint64_t position = (uint64_t)(uintptr_t)message->_private;
 
     (void)producer;
+    sink->unanswered--;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         CRASH_POINT("relay.before_ack");
         if (sink->transaction.producer == NULL)
@@ -162,7 +164,7 @@ on_error(rd_kafka_t *producer, int error, const char *reason, void *user)
     } else if (may_complain(sink)) {
         log_event(sink->log, SAGA_LOG_WARNING, "trouble with Kafka; trying again",
                   LOG_TEXT("error", reason),
-                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
+                  LOG_INT("waiting", sink->unanswered));
     }
 }
 
@@ -354,10 +356,11 @@ sink_produce(struct sink *sink, struct topic *topic, const struct row_fields *fi
         fail(sink, "out of memory", topic->name, 0);
         return SINK_BROKEN;
     }
-    if (window_open(sink->window) == 1)
+    if (sink->unanswered == 0)
         sink->progress_ms = clock_mono_ms();
     code = hand_over(sink, topic, fields, position);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        sink->unanswered++;
         transaction_add(&sink->transaction, position);
         return SINK_TAKEN;
     }
@@ -405,10 +408,10 @@ look_around(struct sink *sink)
 {
     if (sink->acked)
         sink->progress_ms = clock_mono_ms();
-    if (window_open(sink->window) > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
+    if (sink->unanswered > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
         may_complain(sink))
         log_event(sink->log, SAGA_LOG_WARNING, "no answer from Kafka; still trying",
-                  LOG_INT("waiting", (int64_t)window_open(sink->window)));
+                  LOG_INT("waiting", sink->unanswered));
 }
 
 /* Topics' limits come by another queue, and only one can be waited for: returns
