@@ -294,14 +294,14 @@ AS $$
                LEFT JOIN outbox.parked_key k ON k.topic = p.topic AND k.key = p.key
          WHERE p.message_id = show.message_id
         UNION ALL
-        SELECT CASE WHEN p.consumed THEN 'consumed' WHEN p.seq IS NOT NULL THEN 'published'
-                    WHEN EXISTS (SELECT FROM outbox.audit a WHERE a.verb = 'discard'
-                                    AND a.message_id = m.message_id) THEN 'discarded'
-                    ELSE 'pending' END,
+        SELECT coalesce((SELECT CASE WHEN p.consumed THEN 'consumed' ELSE 'published' END
+                           FROM outbox.published p WHERE p.seq = at.seq),
+                        (SELECT 'discarded' FROM outbox.audit a WHERE a.verb = 'discard'
+                            AND a.message_id = m.message_id LIMIT 1),
+                        'pending'),
                m.topic, m.key, m.headers, m.payload, m.created_at, NULL, NULL, NULL, NULL, NULL, m.seq
           FROM outbox.seqs_of(show.message_id) AS at (seq)
                JOIN outbox.message m ON m.seq = at.seq
-               LEFT JOIN outbox.published p ON p.seq = at.seq
          WHERE NOT EXISTS (SELECT FROM outbox.parked q WHERE q.seq = at.seq))
     SELECT f.status, show.message_id, f.topic, f.key, f.headers, octet_length(f.payload),
            CASE WHEN show.with_payload THEN outbox.as_text(f.payload) END,
