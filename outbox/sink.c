@@ -163,8 +163,7 @@ on_error(rd_kafka_t *producer, int error, const char *reason, void *user)
         fail(sink, why, "", 0);
     } else if (may_complain(sink)) {
         log_event(sink->log, SAGA_LOG_WARNING, "trouble with Kafka; trying again",
-                  LOG_TEXT("error", reason),
-                  LOG_INT("waiting", sink->unanswered));
+                  LOG_TEXT("error", reason), LOG_INT("waiting", sink->unanswered));
     }
 }
 
