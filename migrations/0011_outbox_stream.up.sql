@@ -83,7 +83,7 @@ COMMENT ON FUNCTION outbox.stream_of(text, uuid, integer) IS
 -- one cluster are totally ordered: a later one has a later xmax, or the same and
 -- fewer transactions in its list. Nothing is lost, because nothing that the
 -- oldest prev shows is unpublished in any stream; what others had published
--- beyond it is published again, in its order.
+-- beyond it is published again, in its order, but for what is parked or discarded.
 CREATE FUNCTION outbox.set_streams(n integer, dry_run boolean DEFAULT false,
                                    OUT streams_before integer, OUT published_again bigint)
     LANGUAGE plpgsql VOLATILE
@@ -91,6 +91,7 @@ CREATE FUNCTION outbox.set_streams(n integer, dry_run boolean DEFAULT false,
 AS $$
 DECLARE
     oldest outbox.stream;
+    kept bigint[];
 BEGIN
     IF n IS NULL OR n NOT BETWEEN 1 AND 64 THEN
         RAISE invalid_parameter_value USING
@@ -110,17 +111,26 @@ BEGIN
     IF n = streams_before THEN
         RETURN;
     END IF;
-    SELECT count(*) INTO published_again
+    SELECT count(*) FILTER (WHERE NOT k.unpublished), array_agg(m.seq) FILTER (WHERE k.unpublished)
+        INTO published_again, kept
         FROM outbox.stream s
         JOIN outbox.message m ON m.xid >= pg_snapshot_xmin(oldest.prev)
             AND m.xid < pg_snapshot_xmax(coalesce(s.cur, s.prev))
             AND NOT pg_visible_in_snapshot(m.xid, oldest.prev)
             AND outbox.stream_of(m.key, m.message_id, s.streams) = s.stream
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (SELECT FROM outbox.parked p WHERE p.seq = m.seq)
+                OR EXISTS (SELECT FROM outbox.audit a
+                            WHERE a.message_id = m.message_id AND a.verb = 'discard')) AS k (unpublished)
         WHERE pg_visible_in_snapshot(m.xid, s.prev)
            OR (s.cur IS NOT NULL AND m.seq <= s.last_seq AND pg_visible_in_snapshot(m.xid, s.cur));
     IF dry_run THEN
         RETURN;
     END IF;
+
+    -- What was passed without being published stays passed: it is parked, or was
+    -- discarded, now or before it would be read again. Even the first prev shows this xid.
+    UPDATE outbox.message m SET xid = '2' WHERE m.seq = ANY (kept);
 
     -- A crash must not bring the old owners back.
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN

@@ -386,6 +386,34 @@ START_TEST(test_relay_o14_discarding_lets_the_rest_go_on)
 }
 END_TEST
 
+/* All streams go back to the oldest position, before what was parked; the cause is
+ * mended, so that whatever is read again would arrive. */
+START_TEST(test_set_streams_o32_brings_nothing_back_that_was_discarded)
+{
+    topic = GIVEN_TOPIC(1, "max.message.bytes=2000");
+    db_exec(conn, "SELECT outbox.set_streams(2)");
+    enqueue_large(conn, topic, "order-1", "BEFORE", 3000);
+    enqueue(conn, topic, "order-1", "a");
+    enqueue_large(conn, topic, "order-2", "AFTER", 3000);
+    publish_once(conninfo); /* stream 0, which has both keys; the other stays behind */
+    ck_assert_str_eq(parked(conn), "BEFORE a AFTER");
+    ALTER_TOPIC(topic, "max.message.bytes=100000");
+    db_exec(conn, "SELECT outbox.discard(message_id, 'x') FROM outbox.parked WHERE seq = 1");
+    ck_assert_int_eq(db_int(conn, "SELECT published_again FROM outbox.set_streams(1)"), 0);
+    ck_assert_int_eq(pending(conn), 0);
+    db_exec(conn, "SELECT outbox.discard(message_id, 'x') FROM outbox.parked WHERE seq = 3");
+    retry("order-1");
+    publish_once(conninfo);
+    enqueue(conn, topic, "order-2", "b");
+    publish_once(conninfo);
+    ck_assert_str_eq(arrived(topic), "a b");
+    ck_assert_str_eq(parked(conn), "");
+    ck_assert_str_eq(db_text(conn, "SELECT s.status FROM outbox.message m,"
+                                   " outbox.show(m.message_id) s WHERE m.seq = 1"),
+                     "discarded");
+}
+END_TEST
+
 #define REFUSED(state, ...) ck_assert_str_eq(db_refusal(conn, __VA_ARGS__), state)
 
 START_TEST(test_outbox_retry_and_discard_say_what_they_cannot_do)
@@ -481,6 +509,7 @@ main(void)
             test_relay_o27_a_key_is_released_after_its_acknowledgement,
             test_relay_what_is_refused_again_stays_with_the_new_error, test_relay_retries_in_pages,
             test_relay_retries_in_every_stream, test_relay_o14_discarding_lets_the_rest_go_on,
+            test_set_streams_o32_brings_nothing_back_that_was_discarded,
             test_outbox_retry_and_discard_say_what_they_cannot_do,
             test_relay_does_not_wait_for_operators_transactions,
             test_relay_with_parked_keys_is_idle_all_the_same),
