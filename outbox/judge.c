@@ -70,6 +70,15 @@ get(struct judge *judge, struct topic *topic, int64_t seq)
     return at;
 }
 
+/* Nobody else can wait until somebody answers; a broker that takes or refuses
+ * the message is an answer, too. */
+static bool
+asked_in_vain(const struct topic *topic, int64_t now_ms)
+{
+    return !topic->asking && topic->asked_ms > topic->answered_ms &&
+           now_ms - topic->asked_ms < JUDGE_STALE_MS;
+}
+
 enum judgement
 judge_row(const struct judge *judge, const struct judge_case *row, int64_t now_ms,
           const struct verdict **verdict)
@@ -96,7 +105,7 @@ judge_row(const struct judge *judge, const struct judge_case *row, int64_t now_m
         if (judge->compresses)
             return JUDGED_ALONE;
         if (now_ms - topic->answered_ms >= JUDGE_STALE_MS)
-            return JUDGED_ASK;
+            return asked_in_vain(topic, now_ms) ? JUDGED_ALONE : JUDGED_ASK;
         *verdict = verdict_too_large();
         return JUDGED_PARK;
     }

@@ -42,20 +42,43 @@ limits_ask(struct limits *limits, struct topic *topic)
     limits->waiting++;
 }
 
+/* Whether asking again would bring the same. */
+static bool
+is_answer(rd_kafka_resp_err_t error)
+{
+    return error == RD_KAFKA_RESP_ERR_NO_ERROR || error == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE ||
+           error == RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION ||
+           error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           error == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+}
+
+/* What went wrong, with the question as a whole or with the topic. */
+static rd_kafka_resp_err_t
+error_of(rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+    const rd_kafka_ConfigResource_t **resources;
+    size_t n = 0;
+
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return error;
+    resources =
+        rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &n);
+    return n > 0 ? rd_kafka_ConfigResource_error(resources[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+}
+
 /* 0: the answer does not say. */
 static int64_t
 max_bytes_of(rd_kafka_event_t *event)
 {
-    const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
     const rd_kafka_ConfigResource_t **resources;
     const rd_kafka_ConfigEntry_t **entries;
     size_t n = 0;
 
-    if (result == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (error_of(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
-    resources = rd_kafka_DescribeConfigs_result_resources(result, &n);
-    if (n == 0 || rd_kafka_ConfigResource_error(resources[0]) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return 0;
+    resources =
+        rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &n);
     entries = rd_kafka_ConfigResource_configs(resources[0], &n);
     for (size_t i = 0; i < n; i++) {
         const char *value = rd_kafka_ConfigEntry_value(entries[i]);
@@ -78,7 +101,9 @@ limits_serve(struct limits *limits, struct topics *topics,
 
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT) {
             limits->waiting--;
-            if (topics_answered(topics, topic, max_bytes_of(event), clock_mono_ms()))
+            if (!is_answer(error_of(event)))
+                topic_unanswered(topic);
+            else if (topics_answered(topics, topic, max_bytes_of(event), clock_mono_ms()))
                 changed(user, topic);
         }
         rd_kafka_event_destroy(event);

@@ -2,8 +2,9 @@
 /*
  * Asks the brokers how large a message each topic takes (DescribeConfigs).
  *
- * Each question is answered, if only by "cannot be known": not supported, not
- * permitted, or no answer in time. What is made of it is the topics' business.
+ * Owns what counts as their answer: also that they do not support the question,
+ * or do not permit it, but not that none came in time. What is made of it is the
+ * topics' business.
  */
 #ifndef OUTBOX_LIMITS_H
 #define OUTBOX_LIMITS_H

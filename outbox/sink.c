@@ -236,7 +236,7 @@ detach(struct topic *topic)
         rd_kafka_topic_destroy(topic->handle);
     topic->handle = NULL;
     topic->delivered = false;
-    topic_unanswered(topic, clock_mono_ms());
+    topic_interrupted(topic, clock_mono_ms());
 }
 
 int64_t

@@ -91,12 +91,17 @@ topic_asked(struct topic *topic, int64_t now_ms)
 }
 
 void
-topic_unanswered(struct topic *topic, int64_t now_ms)
+topic_unanswered(struct topic *topic)
 {
-    if (topic->asking && now_ms - topic->asked_ms >= TOPIC_ANSWER_MS) {
-        topic->known = true;
-        topic->answered_ms = now_ms;
-    }
+    topic->asking = false;
+    topic->known = true;
+}
+
+void
+topic_interrupted(struct topic *topic, int64_t now_ms)
+{
+    if (topic->asking && now_ms - topic->asked_ms >= TOPIC_ANSWER_MS)
+        topic_unanswered(topic);
     topic->asking = false;
 }
 

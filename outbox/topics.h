@@ -25,7 +25,7 @@ struct topic {
 
     int64_t max_bytes; /* of a batch, as far as we know; 0: never heard of */
     bool known, asking;
-    int64_t asked_ms, answered_ms;
+    int64_t asked_ms, answered_ms; /* answered: by the brokers, not by time */
 
     const struct verdict *refused; /* the last refusal of the whole topic */
     int64_t refused_until_ms;
@@ -55,11 +55,15 @@ bool topic_is_unknown(const struct topic *topic, int64_t now_ms);
 /* The topic was asked for. */
 void topic_asked(struct topic *topic, int64_t now_ms);
 
-/* No answer will come any more. Who has waited for it long enough need not
- * wait for the next producer's. */
-void topic_unanswered(struct topic *topic, int64_t now_ms);
+/* No answer will come: nothing was learnt, but nobody waits any longer. */
+void topic_unanswered(struct topic *topic);
 
-/* An answer; max_bytes 0: there was none. True: it changes what was known. */
+/* Its producer has ended. Who has waited for the answer long enough need not
+ * wait for the next producer's. */
+void topic_interrupted(struct topic *topic, int64_t now_ms);
+
+/* An answer; max_bytes 0: that we cannot be told. True: it changes what was
+ * known. */
 bool topics_answered(struct topics *topics, struct topic *topic, int64_t max_bytes, int64_t now_ms);
 
 void topic_refuse(struct topic *topic, const struct verdict *verdict, int64_t now_ms);

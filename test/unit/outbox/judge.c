@@ -73,6 +73,25 @@ START_TEST(test_judge_o26_sends_by_its_table)
 }
 END_TEST
 
+/* The limit may have been raised since it was last heard of: only the broker
+ * can say, and everybody else does not wait until somebody answers. */
+START_TEST(test_judge_o26_parks_nothing_by_an_old_limit_after_a_question_without_answer)
+{
+    const struct judge_case row = { topic, 1, 2001, false };
+    const int64_t asked = NOW + JUDGE_STALE_MS, later = asked + 5000;
+    const struct verdict *verdict;
+
+    topic_asked(topic, asked);
+    ck_assert_int_eq(judge_row(&judge, &row, later, &verdict), JUDGED_ASK); /* it may still come */
+    topic_unanswered(topic);
+    ck_assert_int_eq(judge_row(&judge, &row, later, &verdict), JUDGED_ALONE);
+    ck_assert_int_eq(judge_row(&judge, &row, asked + JUDGE_STALE_MS, &verdict), JUDGED_ASK);
+    topic_asked(topic, later);
+    topics_answered(&topics, topic, 2000, later);
+    ck_assert_int_eq(judge_row(&judge, &row, later, &verdict), JUDGED_PARK);
+}
+END_TEST
+
 START_TEST(test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked)
 {
     for (int64_t seq = 30; seq > 0; seq -= 3)
@@ -152,6 +171,7 @@ main(void)
         .name = "outbox/judge",
         .tests = TESTS(
             test_judge_o26_sends_by_its_table,
+            test_judge_o26_parks_nothing_by_an_old_limit_after_a_question_without_answer,
             test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked,
             test_judge_o26_a_new_limit_acquits, test_judge_o14_a_topic_is_refused_as_a_whole,
             test_judge_does_not_believe_that_a_topic_has_vanished,

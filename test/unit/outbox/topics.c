@@ -37,11 +37,16 @@ START_TEST(test_topics_wait_for_an_answer_but_not_for_ever)
     ck_assert(!topic_is_unknown(topic, 1000 + TOPIC_ANSWER_MS));
     ck_assert_int_eq(topic->max_bytes, TOPIC_BYTES_ASSUMED);
     /* A producer that ended early has waited in vain; the next one asks again. */
-    topic_unanswered(topic, 1001);
+    topic_interrupted(topic, 1001);
     ck_assert(topic_is_unknown(topic, 5000));
     topic_asked(topic, 5000);
-    topic_unanswered(topic, 5000 + TOPIC_ANSWER_MS);
+    topic_interrupted(topic, 5000 + TOPIC_ANSWER_MS);
     ck_assert(!topic_is_unknown(topic, 5000 + TOPIC_ANSWER_MS));
+    topic_doubt(topic);
+    topic_asked(topic, 9000);
+    topic_unanswered(topic);
+    ck_assert(!topic_is_unknown(topic, 9000));
+    ck_assert_int_eq(topic->answered_ms, 0);
     topics_clear(&topics);
 }
 END_TEST
