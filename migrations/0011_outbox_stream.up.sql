@@ -24,6 +24,7 @@ CREATE TABLE outbox.stream (
     lease_until       timestamptz NOT NULL DEFAULT '-infinity',
     instance          text,
     wanted            text,
+    transactional     boolean     NOT NULL DEFAULT false,
 
     system_identifier bigint,
     timeline          integer,
@@ -58,6 +59,7 @@ COMMENT ON COLUMN outbox.stream.instance IS 'the process that the owner is part 
 COMMENT ON COLUMN outbox.stream.wanted IS
     'the instance that asks for the stream because it has fewer, and for which it is kept until '
     'lease_until once the owner has given it free';
+COMMENT ON COLUMN outbox.stream.transactional IS 'whether the owner publishes in transactions of Kafka';
 COMMENT ON COLUMN outbox.stream.system_identifier IS 'of the cluster that all the xids belong to';
 COMMENT ON COLUMN outbox.stream.timeline IS 'of that cluster, when the owner took over';
 
@@ -111,6 +113,15 @@ BEGIN
     IF n = streams_before THEN
         RETURN;
     END IF;
+    -- The new streams' transactional.ids do not fence the old ones, and so an old
+    -- owner could commit an old value behind a newer one.
+    IF NOT dry_run AND EXISTS (
+           SELECT FROM outbox.stream s
+            WHERE s.transactional AND s.owner IS NOT NULL AND s.lease_until > clock_timestamp()
+              AND s.lease_until <= clock_timestamp() + interval '300 seconds') THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = 'a relay that publishes in transactions is running: stop all relays first';
+    END IF;
     SELECT count(*) FILTER (WHERE NOT k.unpublished), array_agg(m.seq) FILTER (WHERE k.unpublished)
         INTO published_again, kept
         FROM outbox.stream s
@@ -148,7 +159,8 @@ $$;
 COMMENT ON FUNCTION outbox.set_streams(integer, boolean) IS
     'changes the number of streams, under the relays that run; returns how many there were, and how '
     'many messages that Kafka has acknowledged are published again. dry_run: only says so. Not from '
-    '1 to 64: 22023. Run by members of saga_owner';
+    '1 to 64: 22023. A relay that publishes in transactions is running: 55000. Run by members of '
+    'saga_owner';
 
 ALTER FUNCTION outbox.stream_of(text, uuid, integer) OWNER TO saga_owner;
 ALTER FUNCTION outbox.set_streams(integer, boolean) OWNER TO saga_owner;

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static bool
 read_streams(int32_t *streams, const char *word)
@@ -67,8 +66,6 @@ outbox_streams(struct call *call)
         printf("%s\n", pg_text(&rows, 0, 2));
     else if (rc == 0)
         print_change(&rows, streams, call->options.dry_run);
-    else if (strcmp(err.sqlstate, "22023") == 0)
-        err.code = SAGA_EINVAL;
     pg_rows_clear(&rows);
-    return rc == 0 ? EXIT_DONE : complain_error(&err);
+    return rc == 0 ? EXIT_DONE : complain_refusal(&err);
 }

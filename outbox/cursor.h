@@ -20,6 +20,7 @@ struct cursor {
     int32_t streams;      /* how many there were when it was taken */
     const char *instance; /* that this owner is part of; NULL: shares with nobody */
     bool wanted;          /* another instance has asked for the stream */
+    bool transactional;   /* this owner publishes in transactions of Kafka */
 
     char *prev; /* everything that it shows is published */
     char *cur;  /* NULL, or: what it shows and prev does not is being published */

@@ -99,11 +99,12 @@ write_owner(struct cursor *cursor, const struct place *stored, struct place *her
             struct saga_error *err)
 {
     struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(pg, SQL_LEASE_TAKE,
-                     PG_ARGS(PG_INT4(cursor->stream), PG_UUID(&cursor->owner),
-                             PG_INT8(cursor->lease_ms), PG_INT8(here->system_identifier),
-                             PG_INT4(here->timeline), PG_TEXT(cursor->instance)),
-                     &rows, err);
+    int rc =
+        pg_exec(pg, SQL_LEASE_TAKE,
+                PG_ARGS(PG_INT4(cursor->stream), PG_UUID(&cursor->owner), PG_INT8(cursor->lease_ms),
+                        PG_INT8(here->system_identifier), PG_INT4(here->timeline),
+                        PG_TEXT(cursor->instance), PG_BOOL(cursor->transactional)),
+                &rows, err);
 
     if (rc == 0) {
         place_add_cursor(here, cursor);

@@ -46,7 +46,6 @@ struct saga_relay {
     struct saga_log log;
     struct saga_pair *properties, *formats;
     char *brokers, *source, *instance, **groups;
-    bool transactional;
     char transactional_id[128];
     atomic_bool stop;
     struct tally tally;
@@ -193,10 +192,10 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->tally = &relay->tally;
     p->end = &p->first;
     p->standby_gate = options->standby_gate != 0;
-    relay->transactional = options->transactional != 0;
     p->chores.retention_ms = option_or(options->retention_ms, RETENTION_MS);
     p->chores.log = &relay->log;
     p->cursor.stream = options->stream;
+    p->cursor.transactional = options->transactional != 0;
     p->cursor.ranges.wanted = relay->groups[0] != NULL;
     p->cursor.ranges.floor_seq = &p->cursor.floor_seq;
     p->groups = (const char *const *)relay->groups;
@@ -332,10 +331,10 @@ name_transactions(struct saga_relay *relay, struct saga_error *err)
     struct pg_rows rows = PG_ROWS_INIT;
     int rc = 0;
 
-    if (relay->transactional)
+    if (p->cursor.transactional)
         rc = pg_exec(&p->reader, SQL_TRANSACTIONAL_ID, PG_ARGS(PG_INT4(p->cursor.stream)), &rows,
                      err);
-    if (rc == 0 && relay->transactional) {
+    if (rc == 0 && p->cursor.transactional) {
         snprintf(relay->transactional_id, sizeof relay->transactional_id, "%s",
                  pg_text(&rows, 0, 0));
         p->outlet.options.transactional_id = relay->transactional_id;

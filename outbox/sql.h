@@ -79,7 +79,7 @@
 #define SQL_LEASE_TAKE                                                                             \
     "UPDATE outbox.stream"                                                                         \
     "   SET owner = $2, epoch = epoch + 1, system_identifier = $4, timeline = $5,"                 \
-    "       instance = $6, wanted = NULL,"                                                         \
+    "       instance = $6, wanted = NULL, transactional = $7,"                                     \
     "       lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 millisecond'"            \
     " WHERE stream = $1 AND " SQL_SHOW_WARNINGS                                                    \
     " RETURNING epoch, pg_catalog.pg_current_xact_id()," SQL_SEQUENCE_STANDS

@@ -5,6 +5,7 @@
  */
 #include "test/support/outbox.h"
 #include "test/support/run.h"
+#include "test/support/sagactl.h"
 #include "test/support/wait.h"
 
 #include <signal.h>
@@ -120,6 +121,20 @@ START_TEST(test_transactions_of_a_killed_one_end_with_its_successor)
 }
 END_TEST
 
+/* The streams' new owners have other transactional.ids, which do not fence the old. */
+START_TEST(test_transactions_o32_the_number_of_streams_is_changed_without_relays)
+{
+    struct relay_thread *relay =
+        start_relay(RELAY(.conninfo = conninfo, .transactional = 1, .lease_ms = 5000));
+
+    WAIT_UNTIL(relay_stats(relay).state == SAGA_RELAY_OWNER, 10000);
+    EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "streams", "2", "--dry-run"), 0, "would have");
+    EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "streams", "2"), 4, "stop all relays");
+    ck_assert_int_eq(stop_relay(relay), 0);
+    EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "streams", "2"), 0, "2 streams");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -127,7 +142,8 @@ main(void)
         .name = "outbox_transaction",
         .tests = TESTS(test_transactions_publish_everything_once_and_in_order,
                        test_transactions_o9_of_a_sleeper_are_never_seen,
-                       test_transactions_of_a_killed_one_end_with_its_successor),
+                       test_transactions_of_a_killed_one_end_with_its_successor,
+                       test_transactions_o32_the_number_of_streams_is_changed_without_relays),
         .setup = setup,
         .teardown = teardown,
         .timeout_s = 60,
