@@ -154,6 +154,8 @@ BEGIN
         SELECT i, n, oldest.prev, oldest.floor_seq, oldest.floor_xid, oldest.epoch,
                oldest.system_identifier, oldest.timeline
           FROM generate_series(0, n - 1) AS i;
+    INSERT INTO outbox.audit (verb, reason)
+        VALUES ('streams', format('from %s to %s', streams_before, n));
 END
 $$;
 COMMENT ON FUNCTION outbox.set_streams(integer, boolean) IS

@@ -86,11 +86,13 @@ COMMENT ON TABLE outbox.audit IS 'what operators did, written in the transaction
 COMMENT ON COLUMN outbox.audit.id IS 'in order';
 COMMENT ON COLUMN outbox.audit.at IS 'when';
 COMMENT ON COLUMN outbox.audit.who IS 'the login that did it';
-COMMENT ON COLUMN outbox.audit.verb IS 'retry, discard or rebase';
+COMMENT ON COLUMN outbox.audit.verb IS 'retry, discard, streams or rebase';
 COMMENT ON COLUMN outbox.audit.topic IS 'topic of what it was done to';
 COMMENT ON COLUMN outbox.audit.key IS 'key of what it was done to; NULL: messages without one';
 COMMENT ON COLUMN outbox.audit.message_id IS 'the message that was discarded';
-COMMENT ON COLUMN outbox.audit.reason IS 'why, in the operator''s words; of a rebase: how the copy was known';
+COMMENT ON COLUMN outbox.audit.reason IS 
+    'why, in the operator''s words; of a rebase: how the copy was known; of streams: how many there were '
+    'and are';
 
 CREATE FUNCTION outbox.check_reason(reason text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE

@@ -328,6 +328,9 @@ START_TEST(test_sagactl_streams_says_how_many_messages_come_again)
     EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "streams", "0"), 2, "from 1 to 64");
     EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "streams", "two"), 2, "two");
     EXPECT_ANSWER(SAGACTL(conninfo, "outbox", "status"), 0, "oldest_pending");
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(concat_ws(' ', verb, who = session_user,"
+                                   " at < now(), reason), ', ' ORDER BY id) FROM outbox.audit"),
+                     "streams t t from 1 to 4, streams t t from 4 to 2");
 }
 END_TEST
 
