@@ -11,6 +11,9 @@
 #include <string.h>
 #include <strings.h>
 
+static const char socket_timeout[] = "socket.timeout.ms",
+                  transaction_timeout[] = "transaction.timeout.ms";
+
 /* May be changed. The largest message that the outbox takes has to fit, with
  * its headers and what Kafka adds; the brokers' own default is as large. */
 static const struct saga_pair ours[] = {
@@ -26,6 +29,12 @@ static const struct saga_pair ours[] = {
     /* How long a topic may be unknown before it does not exist: everything else
      * waits meanwhile. */
     { "topic.metadata.propagation.max.ms", "10000" },
+    /* A broker that hangs keeps its connections, and what is on its way by them
+     * goes to the partition's next leader only after this. Kafka itself finds such
+     * a broker dead in 9 s (broker.session.timeout.ms). A broker that waits for its
+     * replicas must answer before: it does not hang. */
+    { socket_timeout, "10000" },
+    { "request.timeout.ms", "8000" },
     { NULL, NULL },
 };
 
@@ -72,6 +81,27 @@ set_all(rd_kafka_conf_t *conf, const struct saga_pair *pairs, struct saga_error 
     return 0;
 }
 
+/* Of a property that is a number. */
+static int64_t
+number_of(rd_kafka_conf_t *conf, const char *name)
+{
+    char text[32] = "0";
+    size_t size = sizeof text;
+
+    rd_kafka_conf_get(conf, name, text, &size);
+    return strtoll(text, NULL, 10);
+}
+
+/* librdkafka refuses to wait for an answer longer than a transaction may take. */
+static void
+wait_no_longer_than_transactions(rd_kafka_conf_t *conf, const struct saga_pair *properties)
+{
+    for (const struct saga_pair *pair = properties; pair != NULL && pair->name != NULL; pair++)
+        if (strcasecmp(pair->name, transaction_timeout) == 0 &&
+            strtoll(pair->value, NULL, 10) < number_of(conf, socket_timeout))
+            rd_kafka_conf_set(conf, socket_timeout, pair->value, NULL, 0);
+}
+
 int
 sink_properties_set(rd_kafka_conf_t *conf, const char *brokers, const struct saga_pair *properties,
                     struct saga_error *err)
@@ -83,24 +113,15 @@ sink_properties_set(rd_kafka_conf_t *conf, const char *brokers, const struct sag
          pair++)
         if (belongs_to_relay(pair->name))
             rc = error_set(err, SAGA_EINVAL, "the property %s is set by the relay", pair->name);
-    if (rc == 0)
+    if (rc == 0) {
+        wait_no_longer_than_transactions(conf, properties);
         rc = set_all(conf, properties, err);
+    }
     if (rc == 0)
         rc = set_all(conf, fixed, err);
     if (rc == 0)
         rc = set_all(conf, where, err);
     return rc;
-}
-
-/* Of a property that is a number. */
-static int64_t
-number_of(rd_kafka_conf_t *conf, const char *name)
-{
-    char text[32] = "0";
-    size_t size = sizeof text;
-
-    rd_kafka_conf_get(conf, name, text, &size);
-    return strtoll(text, NULL, 10);
 }
 
 int64_t

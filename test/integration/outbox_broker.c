@@ -11,6 +11,7 @@
 #include "test/support/wait.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +183,39 @@ START_TEST(test_relay_o11_o6_an_outage_costs_only_time)
 }
 END_TEST
 
+static void
+note_trouble(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)level;
+    (void)fields;
+    if (strstr(message, "trouble with Kafka") != NULL)
+        atomic_store((atomic_bool *)user, true);
+}
+
+/* It keeps its connections and answers nothing: what is on its way is sent again
+ * by a new one. */
+START_TEST(test_relay_o11_a_broker_that_hangs_is_given_up_in_time)
+{
+    struct relay_thread *relay;
+    atomic_bool trouble = false;
+
+    given_outbox_and_mock();
+    relay = start_relay(
+        RELAY(.conninfo = conninfo, .kafka = SAGA_PAIRS({ "socket.timeout.ms", "1000" }),
+              .log = { .write = note_trouble, .user = &trouble, .level = SAGA_LOG_WARNING }));
+    enqueue(conn, topic, "k", "m1");
+    WAIT_UNTIL(relay_stats(relay).published == 1, 10000);
+    mock_delay(mock, 60000);
+    enqueue(conn, topic, "k", "m2");
+    WAIT_UNTIL(atomic_load(&trouble), 8000);
+    mock_delay(mock, 0);
+    WAIT_UNTIL(relay_stats(relay).published == 2, 8000);
+    ck_assert_int_eq(relay_stats(relay).producers, 1);
+    ck_assert_int_eq(stop_relay(relay), 0);
+    ck_assert_str_eq(published_first(topic), "m1 m2");
+}
+END_TEST
+
 START_TEST(test_relay_stops_in_time_while_the_broker_is_silent)
 {
     struct relay_thread *relay;
@@ -299,6 +333,7 @@ main(void)
                        test_relay_o12_order_holds_with_a_full_queue_and_errors,
                        test_relay_o13_a_fatal_error_means_a_new_producer,
                        test_relay_o11_o6_an_outage_costs_only_time,
+                       test_relay_o11_a_broker_that_hangs_is_given_up_in_time,
                        test_relay_stops_in_time_while_the_broker_is_silent,
                        test_relay_record_has_key_headers_and_id,
                        test_relay_o20_keys_land_where_java_puts_them,
