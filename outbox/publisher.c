@@ -16,7 +16,8 @@
 enum {
     PAGES_MAX = 3, /* one being read, one handed over, one being acknowledged */
     BATCH_BYTES = 1 << 20,
-    SERVE_MS = 50,  /* longest wait for the brokers before looking around */
+    SERVE_MS = 50, /* longest wait for the brokers before looking around */
+    UNWATCH_MS = 1000,
     STORE_MS = 100, /* between two writes of a position within a pair */
     COSTLY_MS = 5   /* an empty look that takes longer is worth a write */
 };
@@ -114,7 +115,16 @@ publisher_keep_lease(struct publisher *p, struct saga_error *err)
 static int
 watch_groups(struct publisher *p, struct saga_error *err)
 {
-    return p->watch != NULL ? watch_step(p->watch, &p->writer, err) : 0;
+    bool done = false;
+    int rc;
+
+    if (p->watch != NULL)
+        return watch_step(p->watch, &p->writer, err);
+    if (p->unwatch_ms == 0 || clock_left_ms(p->unwatch_ms) > 0)
+        return 0;
+    rc = watch_nobody(&p->writer, p->cursor.stream, &done, err);
+    p->unwatch_ms = done ? 0 : clock_mono_ms() + UNWATCH_MS;
+    return rc;
 }
 
 static int
@@ -440,8 +450,9 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
 static int
 begin_to_watch(struct publisher *p, bool once, struct saga_error *err)
 {
+    p->unwatch_ms = p->cursor.ranges.wanted ? 0 : clock_mono_ms();
     if (!p->cursor.ranges.wanted)
-        return watch_nobody(&p->writer, p->cursor.stream, err);
+        return watch_groups(p, err);
     if (p->cursor.stream != 0 || once || p->watch != NULL)
         return 0;
     return watch_open(&p->watch, &p->outlet.options, p->groups, err);

@@ -30,6 +30,7 @@ struct publisher {
     struct source source;
     struct outlet outlet;
     struct watch *watch; /* NULL: not ours to do */
+    int64_t unwatch_ms;  /* when to try to forget whom nobody watches; 0: that is done */
     struct parked parked;
     struct page *first, **end; /* pages with rows that are not settled */
     int n_pages;

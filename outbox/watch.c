@@ -251,24 +251,42 @@ fill(struct columns *columns, const struct watch *watch)
 }
 
 static int
+exec_unless_locked(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+                   bool *done, struct saga_error *err)
+{
+    const struct pg_statement both[] = {
+        { .sql = SQL_WATCH_PATIENCE },
+        { .sql = sql, .args = args, .n_args = n_args },
+    };
+    int rc = pg_batch(pg, both, 2, err);
+
+    *done = rc == 0;
+    if (rc == 0 || strcmp(err->sqlstate, "55P03") != 0) /* lock_not_available */
+        return rc;
+    error_clear(err);
+    return 0;
+}
+
+static int
 store(struct watch *watch, struct pg *pg, struct saga_error *err)
 {
     struct columns columns;
+    bool done;
     int rc;
 
     fill(&columns, watch);
-    rc = pg_exec(pg, SQL_WATCHED_STORE,
-                 PG_ARGS(PG_ARRAY(&columns.groups), PG_ARRAY(&columns.topics),
-                         PG_ARRAY(&columns.partitions), PG_ARRAY(&columns.offsets),
-                         PG_ARRAY(&columns.answered), PG_ARRAY(&columns.all)),
-                 NULL, err);
+    rc = exec_unless_locked(pg, SQL_WATCHED_STORE,
+                            PG_ARGS(PG_ARRAY(&columns.groups), PG_ARRAY(&columns.topics),
+                                    PG_ARRAY(&columns.partitions), PG_ARRAY(&columns.offsets),
+                                    PG_ARRAY(&columns.answered), PG_ARRAY(&columns.all)),
+                            &done, err);
     pg_array_clear(&columns.groups);
     pg_array_clear(&columns.topics);
     pg_array_clear(&columns.partitions);
     pg_array_clear(&columns.offsets);
     pg_array_clear(&columns.answered);
     pg_array_clear(&columns.all);
-    watch->changed = rc != 0;
+    watch->changed = !done; /* again with the next answers */
     return rc;
 }
 
@@ -277,6 +295,7 @@ watch_step(struct watch *watch, struct pg *pg, struct saga_error *err)
 {
     int64_t now = clock_mono_ms();
     rd_kafka_event_t *event;
+    bool done;
     int rc = 0;
 
     rd_kafka_poll(watch->client, 0);
@@ -291,18 +310,18 @@ watch_step(struct watch *watch, struct pg *pg, struct saga_error *err)
         watch->ask_ms = now + ASK_MS;
     }
     if (rc == 0 && now >= watch->purge_ms) {
-        rc = pg_exec(pg, SQL_RANGES_PURGE, PG_NO_ARGS, NULL, err);
+        rc = exec_unless_locked(pg, SQL_RANGES_PURGE, PG_NO_ARGS, &done, err);
         watch->purge_ms = now + PURGE_MS;
     }
     return rc;
 }
 
 int
-watch_nobody(struct pg *pg, int32_t stream, struct saga_error *err)
+watch_nobody(struct pg *pg, int32_t stream, bool *done, struct saga_error *err)
 {
-    int rc = pg_exec(pg, SQL_RANGES_FORGET, PG_ARGS(PG_INT4(stream)), NULL, err);
+    int rc = exec_unless_locked(pg, SQL_RANGES_FORGET, PG_ARGS(PG_INT4(stream)), done, err);
 
-    if (rc == 0 && stream == 0)
-        rc = pg_exec(pg, SQL_WATCHED_FORGET, PG_NO_ARGS, NULL, err);
+    if (rc == 0 && *done && stream == 0)
+        rc = exec_unless_locked(pg, SQL_WATCHED_FORGET, PG_NO_ARGS, done, err);
     return rc;
 }

@@ -20,11 +20,12 @@ int watch_open(struct watch **watch, const struct sink_options *options, const c
 void watch_close(struct watch *watch); /* NULL is allowed */
 
 /* What is due: asks, takes in answers that are there, stores what has changed.
- * Never waits for Kafka. To be called often. */
+ * Never waits for Kafka, nor for a lock. To be called often. */
 int watch_step(struct watch *watch, struct pg *pg, struct saga_error *err);
 
 /* Forgets what is known of the stream: from now on nobody is watched, and a
- * message without a range must not be taken for one of an older range. */
-int watch_nobody(struct pg *pg, int32_t stream, struct saga_error *err);
+ * message without a range must not be taken for one of an older range. Not
+ * `done`: somebody has locked the tables; to be called again. */
+int watch_nobody(struct pg *pg, int32_t stream, bool *done, struct saga_error *err);
 
 #endif

@@ -29,6 +29,10 @@
     "       first_offset = least(r.first_offset, excluded.first_offset),"                          \
     "       last_offset = greatest(r.last_offset, excluded.last_offset)"
 
+/* Before each of the statements below, in its transaction: whoever has locked
+ * their tables delays what is known of consumers, and nothing else. */
+#define SQL_WATCH_PATIENCE "SELECT pg_catalog.set_config('lock_timeout', '50ms', true)"
+
 /*
  * Ranges that tell of nothing any more: of messages that are gone. They are
  * looked for now and then, and few at a time.

@@ -317,6 +317,41 @@ START_TEST(test_relay_survives_a_coordinator_that_says_it_is_none)
 }
 END_TEST
 
+/* Somebody repacks them, or forgets that he has locked them: messages flow. */
+START_TEST(test_relay_consumed_is_no_reason_to_wait_for_a_lock)
+{
+    const char *group = unique_name("group");
+    struct relay_thread *relay;
+    PGconn *other;
+
+    given_outbox(1);
+    other = open_transaction(conninfo);
+    db_exec(other, "LOCK TABLE outbox.watched IN ACCESS EXCLUSIVE MODE");
+    relay = start_relay(RELAY(.conninfo = conninfo, .watch = WATCH(group)));
+    commit(group, 0, 1);
+    for (int i = 1; i <= 3; i++) { /* it has something to store about each second */
+        enqueue(conn, topic, "k", "1");
+        WAIT_UNTIL(db_int(conn, "SELECT count(*) FROM outbox.pending") == 0, 5000);
+        STAYS_TRUE(!relay_ended(relay), 600);
+    }
+    db_exec(other, "COMMIT");
+    WAIT_UNTIL(statuses_are("consumed published published"), PATIENCE_MS);
+    ck_assert_int_eq(stop_relay(relay), 0);
+
+    /* And where nobody is watched any more. */
+    db_exec(other, "BEGIN; LOCK TABLE outbox.watched, outbox.published_range"
+                   " IN ACCESS EXCLUSIVE MODE");
+    start_relay(RELAY(.conninfo = conninfo));
+    enqueue(conn, topic, "k", "2");
+    await_published(topic, "1 1 1 2", 5000);
+    db_exec(other, "COMMIT");
+    WAIT_UNTIL(db_int(conn, "SELECT (SELECT count(*) FROM outbox.watched)"
+                            " + (SELECT count(*) FROM outbox.published_range)") == 0,
+               PATIENCE_MS);
+    PQfinish(conn);
+}
+END_TEST
+
 START_TEST(test_relay_ranges_go_with_their_messages)
 {
     const char *group = unique_name("group");
@@ -348,6 +383,7 @@ main(void)
                        test_relay_consumed_is_not_claimed_for_a_late_message,
                        test_relay_consumed_is_forgotten_by_a_relay_that_does_not_watch,
                        test_relay_survives_a_coordinator_that_says_it_is_none,
+                       test_relay_consumed_is_no_reason_to_wait_for_a_lock,
                        test_relay_ranges_go_with_their_messages),
     });
 }
