@@ -200,6 +200,9 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->cursor.ranges.floor_seq = &p->cursor.floor_seq;
     p->groups = (const char *const *)relay->groups;
     p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);
+    /* A producer is also replaced while the stream is owned, when up to a third of
+     * the lease is gone; this, twice, may take another. */
+    p->outlet.options.close_ms = (int32_t)(p->cursor.lease_ms / 6);
     p->source.pg = &p->reader;
     p->source.page_rows = (int32_t)option_or(options->page_rows, PAGE_ROWS);
     p->source.page_bytes = (int32_t)option_or(options->page_bytes, PAGE_BYTES);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPLAIN_MS = 60000, CLOSE_MS = 2000, ASKING_MS = 5 };
+enum { COMPLAIN_MS = 60000, ASKING_MS = 5 };
 
 struct sink {
     rd_kafka_t *producer;
@@ -39,6 +39,7 @@ struct sink {
     bool acked;          /* by the last call of librdkafka */
     int64_t progress_ms; /* when something was last acknowledged or begun */
     int64_t *complained_ms;
+    int32_t close_ms;
 };
 
 static void
@@ -198,6 +199,7 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     made->tally = options->tally;
     made->ranges = options->ranges;
     made->complained_ms = options->complained_ms;
+    made->close_ms = options->close_ms;
     conf = rd_kafka_conf_new();
     rc = sink_properties_set(conf, options->brokers, options->properties, err);
     if (rc != 0)
@@ -246,9 +248,9 @@ sink_close(struct sink *sink)
 
     if (sink == NULL)
         return 0;
-    transaction_close(&sink->transaction);
+    transaction_close(&sink->transaction, sink->close_ms);
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-    rd_kafka_flush(sink->producer, CLOSE_MS);
+    rd_kafka_flush(sink->producer, sink->close_ms);
     tell_failure(sink);
     limits_close(&sink->limits);
     for (size_t i = 0; i < sink->topics->n; i++)

@@ -29,6 +29,7 @@ struct sink_options {
     struct ranges *ranges;        /* told of every acknowledgement, if they are wanted */
     int64_t *complained_ms;       /* when trouble was last logged; outlives the sink */
     const char *transactional_id; /* NULL: no transactions */
+    int32_t close_ms;             /* closing waits so long for the brokers, twice at most */
 };
 
 /* 0, or SAGA_EINVAL if a property belongs to the relay, or a format is none. */

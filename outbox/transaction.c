@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 
-enum { MESSAGES_MAX = 20000, LONGEST_MS = 100, SLICE_MS = 10, ABORT_MS = 5000 };
+enum { MESSAGES_MAX = 20000, LONGEST_MS = 100, SLICE_MS = 10 };
 
 rd_kafka_error_t *
 transaction_enter(struct transaction *transaction, bool *may)
@@ -98,14 +98,14 @@ transaction_serve(struct transaction *transaction, struct window *window, int wa
 }
 
 void
-transaction_close(struct transaction *transaction)
+transaction_close(struct transaction *transaction, int wait_ms)
 {
     rd_kafka_error_t *error;
 
     if (transaction->producer == NULL ||
         (transaction->state != TRANSACTION_OPEN && transaction->state != TRANSACTION_COMMITS))
         return;
-    error = rd_kafka_abort_transaction(transaction->producer, ABORT_MS);
+    error = rd_kafka_abort_transaction(transaction->producer, wait_ms);
     if (error != NULL)
         rd_kafka_error_destroy(error);
 }

@@ -41,7 +41,8 @@ void transaction_add(struct transaction *transaction, uint64_t position);
 rd_kafka_error_t *transaction_serve(struct transaction *transaction, struct window *window,
                                     int wait_ms);
 
-/* Aborts what is open, so that those who read committed messages need not wait. */
-void transaction_close(struct transaction *transaction);
+/* Aborts what is open, so that those who read committed messages need not wait;
+ * if that takes longer than `wait_ms`, the next producer's fence does it. */
+void transaction_close(struct transaction *transaction, int wait_ms);
 
 #endif

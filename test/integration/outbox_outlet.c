@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The way out to Kafka by itself, without a relay around it: how long it takes to
+ * close, what it claims of offsets, and that it outlives a producer that cannot
+ * be made. The broker is librdkafka's mock cluster.
+ */
+#include "outbox/outlet.h"
+
+#include "test/support/kafka.h"
+#include "test/support/outbox.h"
+#include "test/support/run.h"
+#include "test/support/wait.h"
+
+#include <string.h>
+
+static struct mock *mock;
+static const char *topic;
+static struct outlet outlet;
+static struct tally tally;
+static struct ranges ranges;
+static struct saga_log quiet;
+static int64_t complained_ms, floor_seq;
+static struct saga_error err;
+
+static void
+setup(void)
+{
+    mock = given_mock();
+    topic = unique_name("topic");
+    mock_topic(mock, topic, 1);
+    ranges = (struct ranges){ .floor_seq = &floor_seq };
+    outlet = (struct outlet){ .options = { .brokers = brokers(),
+                                           .log = &quiet,
+                                           .tally = &tally,
+                                           .ranges = &ranges,
+                                           .complained_ms = &complained_ms,
+                                           .close_ms = 200 } };
+}
+
+static void
+teardown(void)
+{
+    outlet_clear(&outlet);
+    ranges_clear(&ranges);
+}
+
+static struct row_fields
+row_of(const char *payload)
+{
+    return (struct row_fields){ .topic = topic,
+                                .key = { "k", 1 },
+                                .payload = { payload, strlen(payload) } };
+}
+
+static bool
+sent(int64_t seq)
+{
+    struct row_fields fields = row_of("value");
+    char why[FINDING_BYTES];
+    int outcome;
+
+    ck_assert_msg(outlet_send(&outlet, &fields, seq, false, &outcome, why, &err) == 0, "%s",
+                  err.message);
+    outlet_serve(&outlet, 0, true);
+    return outcome == OUTLET_SENT;
+}
+
+static void
+given_outlet(const char *transactional_id)
+{
+    outlet.options.transactional_id = transactional_id;
+    ck_assert_msg(outlet_open(&outlet, &err) == 0, "%s", err.message);
+    if (transactional_id == NULL)
+        return;
+    WAIT_UNTIL((sink_serve(outlet.sink, 10), sink_asks_for_owner(outlet.sink)), 10000);
+    sink_hears_owner(outlet.sink);
+}
+
+/* Its lease must not end meanwhile, or a relay that has only a producer to
+ * replace loses the stream. */
+START_TEST(test_outlet_closes_within_its_time_while_the_broker_is_silent)
+{
+    int64_t began;
+
+    outlet.options.properties = SAGA_PAIRS({ "linger.ms", "1" });
+    given_outlet("one");
+    WAIT_UNTIL(sent(1), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 0, true), atomic_load(&tally.ack_us.sum) > 0), 5000);
+    mock_delay(mock, 60000);
+    ck_assert(sent(2)); /* in a transaction that cannot be aborted now */
+    began = monotonic_us();
+    outlet_close(&outlet);
+    ck_assert_int_lt((monotonic_us() - began) / 1000, 1000);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "outbox_outlet",
+        .tests = TESTS(test_outlet_closes_within_its_time_while_the_broker_is_silent),
+        .setup = setup,
+        .teardown = teardown,
+    });
+}
