@@ -14,7 +14,7 @@
 enum {
     DELIVER_MS = 100,    /* between two looks for messages that are due */
     DELIVER_ROWS = 1000, /* moved at a time, so that publishing goes on in between */
-    DELIVER_SHARE = 20,  /* a look that takes long is taken less often */
+    SHARE = 20,          /* what takes long is done less often */
     CLEAN_MS = 1000,
     CLEAN_LONGEST_MS = 60000, /* while somebody holds a lock */
     COMPLAIN_MS = 60000,
@@ -22,15 +22,22 @@ enum {
     TELL_MS = 600000
 };
 
-/* 0, unless the connection is lost. */
+/* What a chore that was begun at `began_ms` has answered: 0, unless the connection
+ * is lost. One that takes too long holds up publishing each time. */
 static int
-tolerate(struct chores *chores, struct pg *pg, int rc, struct saga_error *err)
+tolerate(struct chores *chores, struct chore *chore, int64_t began_ms, struct pg *pg, int rc,
+         struct saga_error *err)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now = clock_mono_ms(), took = now - began_ms;
+    int64_t first = took > CLEAN_MS ? took : CLEAN_MS;
+    int64_t longest = took * SHARE > CLEAN_MS ? took * SHARE : CLEAN_MS;
 
-    if (rc == 0 || !pg_connected(pg) || (err->flags & (SAGA_ERR_FATAL | SAGA_ERR_UNKNOWN)) != 0)
+    if (rc == 0)
+        chore->failures = 0;
+    if (rc == 0 || !pg_connected(pg) || (err->flags & SAGA_ERR_FATAL) != 0)
         return rc;
     pg_rollback(pg);
+    chore->due_ms = now + backoff_ms(first, longest, ++chore->failures, 0);
     if (chores->complained_ms == 0 || now - chores->complained_ms >= COMPLAIN_MS) {
         chores->complained_ms = now;
         log_error(chores->log, SAGA_LOG_WARNING,
@@ -61,13 +68,13 @@ deliver(struct chores *chores, struct pg *pg, struct saga_error *err)
                  &rows, err);
     CRASH_POINT("relay.after_deliver");
     took = clock_mono_ms() - before;
-    chores->deliver_ms = before + took;
+    chores->deliver.due_ms = before + took;
     if (rc == 0 && pg_bool(&rows, 0, 0)) {
         chores->mark_us = pg_time_us(&rows, 0, 1);
         chores->mark_n = pg_int(&rows, 0, 2);
     } else {
         chores->mark_us = chores->mark_n = 0;
-        chores->deliver_ms += took * DELIVER_SHARE > DELIVER_MS ? took * DELIVER_SHARE : DELIVER_MS;
+        chores->deliver.due_ms += took * SHARE > DELIVER_MS ? took * SHARE : DELIVER_MS;
     }
     pg_rows_clear(&rows);
     return rc;
@@ -91,7 +98,7 @@ slot_locked(struct chores *chores, int64_t slot, const char *held_by)
     log_event(chores->log, level, "a slot cannot be emptied: somebody holds a lock on it",
               LOG_INT("slot", slot), LOG_TEXT("held_by", held_by),
               LOG_INT("for_ms", now - chores->locked_ms));
-    chores->clean_ms = now + backoff_ms(CLEAN_MS, CLEAN_LONGEST_MS, ++chores->attempts, 0);
+    chores->clean.due_ms = now + backoff_ms(CLEAN_MS, CLEAN_LONGEST_MS, ++chores->attempts, 0);
 }
 
 static void
@@ -125,7 +132,7 @@ clean_up(struct chores *chores, struct pg *pg, struct saga_error *err)
     struct pg_rows rows = PG_ROWS_INIT;
     int rc;
 
-    chores->clean_ms = clock_mono_ms() + CLEAN_MS;
+    chores->clean.due_ms = clock_mono_ms() + CLEAN_MS;
     rc = pg_begin(pg, err);
     if (rc == 0)
         rc = pg_exec(pg, SQL_CLEAN_UP, PG_ARGS(PG_INT8(chores->retention_ms)), &rows, err);
@@ -142,16 +149,18 @@ clean_up(struct chores *chores, struct pg *pg, struct saga_error *err)
 int
 chores_do(struct chores *chores, struct pg *pg, bool all, struct saga_error *err)
 {
+    int64_t now;
     int rc = 0;
 
     if (all)
-        chores->deliver_ms = chores->clean_ms = 0;
-    while (rc == 0 && clock_mono_ms() >= chores->deliver_ms) {
-        rc = tolerate(chores, pg, deliver(chores, pg, err), err);
+        chores->deliver.due_ms = chores->clean.due_ms = 0;
+    while (rc == 0 && (now = clock_mono_ms()) >= chores->deliver.due_ms) {
+        rc = tolerate(chores, &chores->deliver, now, pg, deliver(chores, pg, err), err);
         if (!all)
             break;
     }
-    if (rc == 0 && chores->retention_ms > 0 && clock_mono_ms() >= chores->clean_ms)
-        rc = tolerate(chores, pg, clean_up(chores, pg, err), err);
+    now = clock_mono_ms();
+    if (rc == 0 && chores->retention_ms > 0 && now >= chores->clean.due_ms)
+        rc = tolerate(chores, &chores->clean, now, pg, clean_up(chores, pg, err), err);
     return rc;
 }

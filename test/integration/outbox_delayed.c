@@ -3,6 +3,7 @@
  * Messages that are to be published later.
  */
 #include "base/clock.h"
+#include "outbox/chores.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
@@ -339,6 +340,46 @@ START_TEST(test_delayed_a_lock_on_them_holds_up_nothing_else)
 }
 END_TEST
 
+/* Both take longer than the session waits for any answer: they are left alone for
+ * longer each time, and the session is not given up. */
+START_TEST(test_delayed_a_slow_chore_costs_no_session)
+{
+    const struct saga_log log = { 0 };
+    struct chores chores = { .retention_ms = 1000, .log = &log };
+    struct saga_error err;
+    struct pg pg;
+    int64_t pause;
+    int pid;
+
+    db_exec(conn, "ALTER FUNCTION outbox.deliver_due RENAME TO deliver_due_;"
+                  "ALTER FUNCTION outbox.clean_up RENAME TO clean_up_;"
+                  "CREATE FUNCTION outbox.deliver_due(max int, after timestamptz, after_n bigint,"
+                  " OUT more bool, OUT last int, OUT last_n int) LANGUAGE sql"
+                  " AS 'SELECT pg_sleep(60) IS NULL, 1, 1';"
+                  "CREATE FUNCTION outbox.clean_up(bigint, OUT slot int, OUT did int,"
+                  " OUT held_by int) LANGUAGE sql AS 'SELECT 1, 1, 1 FROM pg_sleep(60)'");
+    ck_assert_int_eq(pg_init(&pg, conninfo, "test", 2000, &log, &err), 0);
+    ck_assert_int_eq(pg_connect(&pg, &err), 0);
+    pid = PQbackendPID(pg.conn);
+    pg.timeout_ms = 100;
+    ck_assert_msg(chores_do(&chores, &pg, false, &err) == 0, "%s", err.message);
+    pause = chores.deliver.due_ms - clock_mono_ms();
+    ck_assert_int_gt(pause, 0);
+    ck_assert_int_gt(chores.clean.due_ms, clock_mono_ms());
+    ck_assert_int_eq(chores_do(&chores, &pg, true, &err), 0); /* whether it is time or not */
+    ck_assert_int_gt(chores.deliver.due_ms - clock_mono_ms(), pause);
+    ck_assert_int_eq(PQbackendPID(pg.conn), pid);
+
+    db_exec(conn, "DROP FUNCTION outbox.deliver_due, outbox.clean_up;"
+                  "ALTER FUNCTION outbox.deliver_due_ RENAME TO deliver_due;"
+                  "ALTER FUNCTION outbox.clean_up_ RENAME TO clean_up");
+    pg.timeout_ms = 2000;
+    ck_assert_int_eq(chores_do(&chores, &pg, true, &err), 0);
+    ck_assert_int_eq(chores.deliver.failures + chores.clean.failures, 0);
+    pg_clear(&pg);
+}
+END_TEST
+
 /* --- cost -------------------------------------------------------------------- */
 
 /* Pages of the table and its index that are looked at when nothing is due. */
@@ -411,17 +452,18 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "outbox_delayed",
-        .tests = TESTS(
-            test_delayed_one_call_takes_delayed_and_other_messages,
-            test_delayed_in_a_pipeline_is_one_result_more, test_delayed_from_sql,
-            test_delayed_o19_limits_are_known_when_it_is_written,
-            test_delayed_i29_ids_are_of_the_time_at_which_it_is_due,
-            test_delayed_are_moved_in_the_order_in_which_they_are_due, test_delayed_are_moved_once,
-            test_delayed_are_published_when_they_are_due,
-            test_delayed_that_are_due_belong_to_what_is_there,
-            test_delayed_large_ones_are_moved_few_at_a_time,
-            test_delayed_a_lock_on_them_holds_up_nothing_else, test_delayed_that_wait_cost_nothing,
-            test_delayed_a_burst_does_not_walk_over_what_it_has_moved, test_delayed_rights),
+        .tests =
+            TESTS(test_delayed_one_call_takes_delayed_and_other_messages,
+                  test_delayed_in_a_pipeline_is_one_result_more, test_delayed_from_sql,
+                  test_delayed_o19_limits_are_known_when_it_is_written,
+                  test_delayed_i29_ids_are_of_the_time_at_which_it_is_due,
+                  test_delayed_are_moved_in_the_order_in_which_they_are_due,
+                  test_delayed_are_moved_once, test_delayed_are_published_when_they_are_due,
+                  test_delayed_that_are_due_belong_to_what_is_there,
+                  test_delayed_large_ones_are_moved_few_at_a_time,
+                  test_delayed_a_lock_on_them_holds_up_nothing_else,
+                  test_delayed_a_slow_chore_costs_no_session, test_delayed_that_wait_cost_nothing,
+                  test_delayed_a_burst_does_not_walk_over_what_it_has_moved, test_delayed_rights),
         .setup = setup,
         .teardown = teardown,
     });
