@@ -43,13 +43,13 @@ struct daemon {
 };
 
 static int
-exit_code_of(const struct daemon *daemon, int rc)
+exit_code_of(int rc)
 {
     switch (rc) {
     case 0:
         return EXIT_OK;
-    case SAGA_EINVAL: /* once it ran, something else has changed: a certificate's file is gone */
-        return daemon->ready ? EXIT_FAILED : EXIT_USAGE;
+    case SAGA_EINVAL:
+        return EXIT_USAGE;
     case SAGA_ESTATE:
     case SAGA_EFENCED:
     case SAGA_EMISMATCH:
@@ -368,5 +368,5 @@ main(int argc, char **argv)
     else
         rc = run(&daemon, &err);
     clear(&daemon);
-    return exit_code_of(&daemon, rc);
+    return exit_code_of(rc);
 }

@@ -121,7 +121,9 @@ check_options(const struct saga_relay_options *options, struct saga_error *err)
 {
     const struct sink_options sink = { .brokers = options->brokers,
                                        .properties = options->kafka,
-                                       .formats = { options->formats, options->source } };
+                                       .formats = { options->formats, options->source },
+                                       .transactional_id =
+                                           options->transactional != 0 ? "any" : NULL };
 
     if (options->brokers == NULL || *options->brokers == '\0')
         return error_set(err, SAGA_EINVAL, "no brokers; give host:port, ...");

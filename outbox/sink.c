@@ -11,6 +11,7 @@
 #include "outbox/record_size.h"
 #include "outbox/sink_properties.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 enum { COMPLAIN_MS = 60000, ASKING_MS = 5 };
 
 struct sink {
-    rd_kafka_t *producer;
+    rd_kafka_t *producer; /* NULL: it could not be made, so the sink is broken */
     const struct record_formats *formats;
     struct window *window;
     struct topics *topics;
@@ -51,6 +52,17 @@ say_nothing(const rd_kafka_t *producer, int level, const char *facility, const c
     (void)line;
 }
 
+static int
+configure(rd_kafka_conf_t *conf, const struct sink_options *options, const char *brokers,
+          struct saga_error *err)
+{
+    int rc = sink_properties_set(conf, brokers, options->properties, err);
+
+    if (rc == 0 && options->transactional_id != NULL)
+        rd_kafka_conf_set(conf, "transactional.id", options->transactional_id, NULL, 0);
+    return rc;
+}
+
 /* Some properties are judged only when a producer is made of them, such as files
  * of certificates. One without brokers connects to nothing. */
 int
@@ -59,7 +71,7 @@ sink_check(const struct sink_options *options, struct saga_error *err)
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_t *producer;
     char why[192];
-    int rc = sink_properties_set(conf, NULL, options->properties, err);
+    int rc = configure(conf, options, NULL, err);
 
     if (rc == 0) {
         rd_kafka_conf_set_log_cb(conf, say_nothing);
@@ -180,14 +192,40 @@ on_log(const rd_kafka_t *producer, int level, const char *facility, const char *
 
 /* --- opening and closing ----------------------------------------------- */
 
+/* NULL: not now. The same properties were right when sink_check() tried them, so
+ * there are no file descriptors left, or a file of certificates is being
+ * replaced: it has to be tried again. */
+static rd_kafka_t *
+make_producer(struct sink *sink, const struct sink_options *options)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_t *producer = NULL;
+    struct saga_error err;
+    int rc = configure(conf, options, options->brokers, &err);
+
+    if (rc == 0) {
+        sink->batch_bytes = sink_properties_batch(conf, sink->topics->smallest);
+        sink->judge->compresses = sink_properties_compress(conf);
+        rd_kafka_conf_set_opaque(conf, sink);
+        rd_kafka_conf_set_dr_msg_cb(conf, delivered);
+        rd_kafka_conf_set_error_cb(conf, on_error);
+        rd_kafka_conf_set_log_cb(conf, on_log);
+        producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err.message, sizeof err.message);
+    }
+    if (producer != NULL)
+        return producer;
+    rd_kafka_conf_destroy(conf);
+    if (may_complain(sink))
+        log_event(sink->log, SAGA_LOG_WARNING, "cannot make a producer; trying again",
+                  LOG_TEXT("error", err.message));
+    return NULL;
+}
+
 int
 sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
           struct topics *topics, struct judge *judge, struct saga_error *err)
 {
     struct sink *made = calloc(1, sizeof *made);
-    rd_kafka_conf_t *conf;
-    char why[192];
-    int rc;
 
     if (made == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
@@ -200,34 +238,17 @@ sink_open(struct sink **sink, const struct sink_options *options, struct window 
     made->ranges = options->ranges;
     made->complained_ms = options->complained_ms;
     made->close_ms = options->close_ms;
-    conf = rd_kafka_conf_new();
-    rc = sink_properties_set(conf, options->brokers, options->properties, err);
-    if (rc != 0)
-        goto fail;
-    made->batch_bytes = sink_properties_batch(conf, topics->smallest);
-    judge->compresses = sink_properties_compress(conf);
-    if (options->transactional_id != NULL)
-        rd_kafka_conf_set(conf, "transactional.id", options->transactional_id, why, sizeof why);
-    rd_kafka_conf_set_opaque(conf, made);
-    rd_kafka_conf_set_dr_msg_cb(conf, delivered);
-    rd_kafka_conf_set_error_cb(conf, on_error);
-    rd_kafka_conf_set_log_cb(conf, on_log);
-    made->producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
-    if (made->producer == NULL) {
-        rc = error_set(err, SAGA_EINVAL, "librdkafka: %s", why);
-        goto fail;
-    }
+    *sink = made;
+    made->producer = make_producer(made, options);
+    made->broken = made->producer == NULL;
+    if (made->broken)
+        return 0;
     /* The log comes through sink_serve() too, on the caller's thread. */
     rd_kafka_set_log_queue(made->producer, NULL);
     limits_open(&made->limits, made->producer);
     if (options->transactional_id != NULL)
         made->transaction.producer = made->producer;
-    *sink = made;
     return 0;
-fail:
-    rd_kafka_conf_destroy(conf);
-    free(made);
-    return rc;
 }
 
 /* What the next producer has to make anew. */
@@ -248,6 +269,8 @@ sink_close(struct sink *sink)
 
     if (sink == NULL)
         return 0;
+    if (sink->producer == NULL)
+        goto out;
     transaction_close(&sink->transaction, sink->close_ms);
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(sink->producer, sink->close_ms);
@@ -256,6 +279,7 @@ sink_close(struct sink *sink)
     for (size_t i = 0; i < sink->topics->n; i++)
         detach(sink->topics->at[i]);
     rd_kafka_destroy(sink->producer);
+out:
     refused = sink->refused;
     free(sink);
     return refused;
@@ -387,7 +411,7 @@ limit_changed(void *user, const struct topic *topic)
 void
 sink_ask(struct sink *sink, struct topic *topic)
 {
-    if (!topic->asking)
+    if (!topic->asking && sink->producer != NULL)
         limits_ask(&sink->limits, topic);
 }
 
@@ -429,6 +453,10 @@ serve_limits(struct sink *sink, int wait_ms)
 void
 sink_serve(struct sink *sink, int wait_ms)
 {
+    if (sink->producer == NULL) {
+        poll(NULL, 0, wait_ms);
+        return;
+    }
     wait_ms = serve_limits(sink, wait_ms);
     sink->acked = false;
     if (!sink->broken)

@@ -32,12 +32,14 @@ struct sink_options {
     int32_t close_ms;             /* closing waits so long for the brokers, twice at most */
 };
 
-/* 0, or SAGA_EINVAL if a property belongs to the relay, or a format is none. */
+/* 0, or SAGA_EINVAL if a property belongs to the relay or is refused by
+ * librdkafka, or a format is none. */
 int sink_check(const struct sink_options *options, struct saga_error *err);
 
 /* Contacts nobody yet. All but `err` must outlive the sink. No batch will be
  * larger than the smallest limit that `topics` knows of by now. What Kafka
- * refuses is told to the judge. */
+ * refuses is told to the judge. Where librdkafka makes no producer of options
+ * that were checked, says so and opens a broken sink. 0 or SAGA_ENOMEM. */
 int sink_open(struct sink **sink, const struct sink_options *options, struct window *window,
               struct topics *topics, struct judge *judge, struct saga_error *err);
 

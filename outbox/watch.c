@@ -25,7 +25,8 @@ struct group {
 };
 
 struct watch {
-    rd_kafka_t *client;
+    const struct sink_options *options;
+    rd_kafka_t *client; /* NULL: not made yet */
     rd_kafka_queue_t *answers;
     struct group *groups;
     size_t n, waiting; /* groups, and how many of them have not answered yet */
@@ -83,7 +84,6 @@ watch_open(struct watch **watch, const struct sink_options *options, const char 
            struct saga_error *err)
 {
     struct watch *made = calloc(1, sizeof *made);
-    int rc = SAGA_ENOMEM;
 
     if (made == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
@@ -91,21 +91,16 @@ watch_open(struct watch **watch, const struct sink_options *options, const char 
         made->n++;
     made->groups = calloc(made->n, sizeof *made->groups);
     if (made->groups == NULL) {
-        error_set(err, SAGA_ENOMEM, "out of memory");
-        goto fail;
+        watch_close(made);
+        return error_set(err, SAGA_ENOMEM, "out of memory");
     }
     for (size_t i = 0; i < made->n; i++)
         made->groups[i].name = groups[i];
+    made->options = options;
     made->log = options->log;
     made->changed = true; /* the table may hold groups that are not watched any more */
-    rc = open_client(made, options, err);
-    if (rc != 0)
-        goto fail;
     *watch = made;
     return 0;
-fail:
-    watch_close(made);
-    return rc;
 }
 
 void
@@ -147,7 +142,7 @@ ask(struct watch *watch)
 }
 
 static void
-complain(struct watch *watch, const struct group *group, const char *error)
+complain(struct watch *watch, const char *group, const char *error)
 {
     int64_t now = clock_mono_ms();
 
@@ -156,7 +151,7 @@ complain(struct watch *watch, const struct group *group, const char *error)
     watch->complained_ms = now;
     log_event(watch->log, SAGA_LOG_WARNING,
               "cannot see how far a watched group has committed; trying again",
-              LOG_TEXT("group", group->name), LOG_TEXT("error", error));
+              LOG_TEXT("group", group), LOG_TEXT("error", error));
 }
 
 /* Both are sorted. */
@@ -204,13 +199,13 @@ take_answer(struct watch *watch, rd_kafka_event_t *event)
         return;
     watch->waiting--;
     if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        complain(watch, group, rd_kafka_event_error_string(event));
+        complain(watch, group->name, rd_kafka_event_error_string(event));
         return;
     }
     groups = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &n);
     error = n == 1 ? rd_kafka_group_result_error(groups[0]) : NULL;
     if (error != NULL)
-        complain(watch, group, rd_kafka_error_string(error));
+        complain(watch, group->name, rd_kafka_error_string(error));
     else if (n == 1)
         take_committed(watch, group, rd_kafka_group_result_partitions(groups[0]));
 }
@@ -290,6 +285,22 @@ store(struct watch *watch, struct pg *pg, struct saga_error *err)
     return rc;
 }
 
+/* Whether there is a client. Where librdkafka makes none of properties that were
+ * checked, it may do so soon. */
+static bool
+has_client(struct watch *watch, int64_t now)
+{
+    struct saga_error err;
+
+    if (watch->client != NULL || now < watch->ask_ms)
+        return watch->client != NULL;
+    if (open_client(watch, watch->options, &err) == 0)
+        return true;
+    complain(watch, watch->groups[0].name, err.message);
+    watch->ask_ms = now + ASK_MS;
+    return false;
+}
+
 int
 watch_step(struct watch *watch, struct pg *pg, struct saga_error *err)
 {
@@ -298,6 +309,8 @@ watch_step(struct watch *watch, struct pg *pg, struct saga_error *err)
     bool done;
     int rc = 0;
 
+    if (!has_client(watch, now))
+        return 0;
     rd_kafka_poll(watch->client, 0);
     while (watch->waiting > 0 && (event = rd_kafka_queue_poll(watch->answers, 0)) != NULL) {
         take_answer(watch, event);

@@ -97,7 +97,8 @@ enum {
  * streams that no longer exist return SAGA_ENOTFOUND, also while they wait.
  *
  * Lost connections are made anew, for ever. While Kafka cannot be reached, or
- * refuses a message, it is tried again and logged once a minute; nothing is
+ * refuses a message, or librdkafka makes no producer (a file of certificates is
+ * being replaced), it is tried again and logged once a minute; nothing is
  * skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is an
  * error, and so is a rival that renews its lease.
  *
@@ -124,7 +125,7 @@ enum {
  *                  number of streams was changed
  *   SAGA_EMISMATCH the database is not the one that the cursor was made in (a
  *                  restored dump, a replicated table); nothing was published
- *   SAGA_EINVAL    librdkafka does not accept a property; the message says which
+ *   SAGA_EINVAL    no relay, or an unknown mode
  *   SAGA_ENOMEM
  */
 SAGA_API SAGA_MUSTCHECK int saga_relay_run(struct saga_relay *relay, int mode,

@@ -216,6 +216,54 @@ START_TEST(test_relay_o11_a_broker_that_hangs_is_given_up_in_time)
 }
 END_TEST
 
+/* --- a producer that cannot be made ------------------------------------------- */
+
+static void
+note_no_producer(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)level;
+    (void)fields;
+    if (strstr(message, "cannot make a producer") != NULL)
+        atomic_store((atomic_bool *)user, true);
+}
+
+static int64_t
+lease_until_ms(void)
+{
+    return db_int(conn, "SELECT (1000 * extract(epoch FROM lease_until))::bigint"
+                        "  FROM outbox.stream");
+}
+
+/* The certificates are being replaced just when it takes the stream. */
+START_TEST(test_relay_keeps_its_lease_while_no_producer_can_be_made)
+{
+    const char *ca = text_of("%s/test-output/%s", build_dir(), unique_name("ca"));
+    struct relay_thread *relay;
+    atomic_bool noted = false;
+    int64_t until_ms;
+
+    given_outbox_and_mock();
+    enqueue(conn, topic, "k", "1");
+    run_process(ARGS("mkdir", "-p", ca));
+    db_exec(conn, "UPDATE outbox.stream SET owner = gen_random_uuid(),"
+                  " lease_until = now() + interval '1 s'");
+    relay = start_relay(
+        RELAY(.conninfo = conninfo, .lease_ms = 1500, .drain_ms = 100,
+              .kafka = SAGA_PAIRS({ "security.protocol", "ssl" }, { "ssl.ca.location", ca }),
+              .log = { .write = note_no_producer, .user = &noted, .level = SAGA_LOG_WARNING }));
+    WAIT_UNTIL(relay_stats(relay).state == SAGA_RELAY_STANDBY, 5000);
+    run_process(ARGS("rmdir", ca));
+    WAIT_UNTIL(atomic_load(&noted), 5000);
+    until_ms = lease_until_ms();
+    WAIT_UNTIL(lease_until_ms() > until_ms + 1000, 10000); /* renewed, and that again */
+    ck_assert_int_eq(relay_stats(relay).acquired, 1);
+    run_process(ARGS("mkdir", ca));
+    WAIT_UNTIL(relay_stats(relay).waiting == 1, 5000); /* librdkafka has taken it */
+    ck_assert_int_eq(stop_relay(relay), 0);
+    run_process(ARGS("rmdir", ca));
+}
+END_TEST
+
 START_TEST(test_relay_stops_in_time_while_the_broker_is_silent)
 {
     struct relay_thread *relay;
@@ -334,6 +382,7 @@ main(void)
                        test_relay_o13_a_fatal_error_means_a_new_producer,
                        test_relay_o11_o6_an_outage_costs_only_time,
                        test_relay_o11_a_broker_that_hangs_is_given_up_in_time,
+                       test_relay_keeps_its_lease_while_no_producer_can_be_made,
                        test_relay_stops_in_time_while_the_broker_is_silent,
                        test_relay_record_has_key_headers_and_id,
                        test_relay_o20_keys_land_where_java_puts_them,

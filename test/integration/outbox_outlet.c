@@ -94,12 +94,34 @@ START_TEST(test_outlet_closes_within_its_time_while_the_broker_is_silent)
 }
 END_TEST
 
+/* Out of file descriptors, or a certificate's file is being replaced: what was
+ * right when the relay started will be right again. */
+START_TEST(test_outlet_outlives_a_producer_that_cannot_be_made)
+{
+    outlet.options.properties =
+        SAGA_PAIRS({ "security.protocol", "ssl" }, { "ssl.ca.location", "/nowhere.pem" });
+    for (int i = 0; i < 2; i++) {
+        given_outlet(NULL);
+        ck_assert(!sent(1));
+        outlet_serve(&outlet, 10, false);
+        ck_assert(outlet_broken(&outlet));
+        outlet_close(&outlet);
+    }
+    ck_assert_int_ne(complained_ms, 0);
+    outlet.options.properties = NULL;
+    given_outlet(NULL);
+    WAIT_UNTIL(sent(1), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 10, false), atomic_load(&tally.ack_us.sum) > 0), 5000);
+}
+END_TEST
+
 int
 main(void)
 {
     return run_tests(&(struct tests){
         .name = "outbox_outlet",
-        .tests = TESTS(test_outlet_closes_within_its_time_while_the_broker_is_silent),
+        .tests = TESTS(test_outlet_closes_within_its_time_while_the_broker_is_silent,
+                       test_outlet_outlives_a_producer_that_cannot_be_made),
         .setup = setup,
         .teardown = teardown,
     });
