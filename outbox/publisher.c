@@ -18,8 +18,9 @@ enum {
     BATCH_BYTES = 1 << 20,
     SERVE_MS = 50, /* longest wait for the brokers before looking around */
     UNWATCH_MS = 1000,
-    STORE_MS = 100, /* between two writes of a position within a pair */
-    COSTLY_MS = 5   /* an empty look that takes longer is worth a write */
+    STORE_MS = 100,       /* between two writes of a position within a pair */
+    IDLE_STORE_MS = 1000, /* and of one that only shortens the next look */
+    COSTLY_MS = 5         /* an empty look that takes less is not worth it */
 };
 
 bool
@@ -374,20 +375,32 @@ first_page(struct publisher *p, struct page **page, struct saga_error *err)
     return rc != 0 ? rc : source_receive(&p->source, page, err);
 }
 
+/* Whether looking has become expensive since the cursor was moved, so that it
+ * takes less when that is done again. Slow it may be for other reasons. */
+static bool
+grown_costly(struct publisher *p, int64_t took_ms)
+{
+    int64_t ms = took_ms > 0 ? took_ms : 1, quickest = p->quickest_ms;
+
+    if (quickest == 0 || ms < quickest)
+        p->quickest_ms = ms;
+    return quickest > 0 && ms >= COSTLY_MS && ms >= 2 * quickest &&
+           clock_mono_ms() - p->stored_ms >= IDLE_STORE_MS;
+}
+
 /*
  * Nothing new. Every write of the cursor makes a new xid, and so a snapshot
  * that has to be looked at again: it is moved only together with the lease, or
  * when looking has become expensive because it begins so far back.
  */
 static int
-nothing_new(struct publisher *p, int64_t took_ms, struct saga_error *err)
+nothing_new(struct publisher *p, bool costly, struct saga_error *err)
 {
-    bool costly = took_ms >= COSTLY_MS && clock_mono_ms() - p->stored_ms >= STORE_MS;
-
     if (!costly && !cursor_renewal_due(&p->cursor))
         return 0;
     if (strcmp(p->look.snapshot, p->cursor.prev) == 0)
         return publisher_keep_lease(p, err);
+    p->quickest_ms = 0;
     return publisher_wrote(p,
                            cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
 }
@@ -428,7 +441,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
     tally_snapshot(p->tally, p->look.snapshot);
     if (strcmp(p->look.snapshot, p->cursor.prev) == 0 ||
         (p->empty != NULL && strcmp(p->look.snapshot, p->empty) == 0))
-        return nothing_new(p, 0, err);
+        return nothing_new(p, false, err);
     rc = first_page(p, &page, err);
     if (rc != 0)
         return rc;
@@ -439,7 +452,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
         p->look.snapshot = strdup(p->empty);
         if (p->look.snapshot == NULL)
             return error_set(err, SAGA_ENOMEM, "out of memory");
-        return nothing_new(p, clock_mono_ms() - before, err);
+        return nothing_new(p, grown_costly(p, clock_mono_ms() - before), err);
     }
     page_add(p, page);
     rc = begin_pair(p, err);

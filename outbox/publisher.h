@@ -37,7 +37,8 @@ struct publisher {
     int64_t settled_seq; /* acknowledged without a hole; the cursor follows */
     int64_t stored_ms;   /* when it last did */
     struct look look;
-    char *empty; /* a snapshot that is known to show nothing new */
+    int64_t quickest_ms; /* of the empty looks since the cursor was moved; 0: none yet */
+    char *empty;         /* a snapshot that is known to show nothing new */
 };
 
 /*

@@ -394,6 +394,27 @@ START_TEST(test_relay_o28_an_idle_relay_uses_a_handful_of_xids)
 }
 END_TEST
 
+/* Moving the cursor makes such a look no quicker, and the next one necessary. */
+START_TEST(test_relay_o28_looks_that_are_always_slow_are_no_reason_to_write)
+{
+    struct relay_thread *relay;
+    int64_t writes;
+
+    given_outbox();
+    db_exec(conn, "ALTER TABLE outbox.message RENAME TO message_fast;"
+                  "CREATE VIEW outbox.message AS SELECT * FROM outbox.message_fast"
+                  " WHERE (SELECT pg_sleep(0.008)::text = '')");
+    relay = start_relay(RELAY(.conninfo = conninfo, .lease_ms = 60000, .retention_ms = -1));
+    WAIT_UNTIL(relay_stats(relay).state == SAGA_RELAY_OWNER, 5000);
+    await_idle(relay);
+    writes = relay_stats(relay).cursor_writes;
+    /* Somebody else's transactions, so that there is something new to look at. */
+    STAYS_TRUE((db_exec(conn, "SELECT pg_current_xact_id()"),
+                relay_stats(relay).cursor_writes <= writes + 2),
+               1500);
+}
+END_TEST
+
 /* Rows that were looked at, as far as ended sessions have told. */
 static int64_t
 rows_read(void)
@@ -494,6 +515,7 @@ main(void)
                        test_relay_o22_the_very_first_message_arrives,
                        test_relay_o23_a_successor_finishes_the_same_pair,
                        test_relay_o28_an_idle_relay_uses_a_handful_of_xids,
+                       test_relay_o28_looks_that_are_always_slow_are_no_reason_to_write,
                        test_relay_o28_o5_looking_stays_cheap_under_generic_plans,
                        test_relay_local_messages_finds_pending_ones_by_the_index),
         .timeout_s = 60,
