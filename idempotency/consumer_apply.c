@@ -189,6 +189,11 @@ handle(struct saga_consumer *consumer, struct partition *partition, int32_t verd
         rc = quarantine(consumer, partition, record->flaw, err);
     else if (verdict == SAGA_INBOX_CONFLICT)
         rc = quarantine(consumer, partition, "same id, other contents", err);
+    else if (verdict == SAGA_INBOX_BELOW)
+        rc =
+            quarantine(consumer, partition, "its id is older than what the inbox still knows", err);
+    else if (verdict == SAGA_INBOX_FUTURE)
+        rc = quarantine(consumer, partition, "its id is from the future", err);
     else if (is_new || partition->route->answers)
         rc = call_handler(consumer, partition, verdict, err);
     if (rc == 0)
@@ -241,7 +246,7 @@ count_success(struct saga_consumer *consumer, const struct partition *partition,
     const struct incoming *record = &partition->record;
     struct counters *counters = &consumer->counters;
 
-    if (record->flaw != NULL || verdict == SAGA_INBOX_CONFLICT)
+    if (record->flaw != NULL || verdict >= SAGA_INBOX_CONFLICT)
         atomic_fetch_add(&counters->quarantined, 1);
     /* A duplicate of ourselves, whose COMMIT got no answer, is the first time. */
     else if (verdict == SAGA_INBOX_NEW || partition->unknown)
@@ -316,7 +321,7 @@ apply(struct saga_consumer *consumer, struct partition *partition)
         return judge_failure(consumer, partition, rc, &err);
     partition->committed = partition->message->offset + 1;
     count_success(consumer, partition, verdict);
-    if (partition->record.flaw == NULL && verdict != SAGA_INBOX_CONFLICT)
+    if (partition->record.flaw == NULL && verdict < SAGA_INBOX_CONFLICT)
         mark_done(consumer, partition);
     CRASH_POINT("consumer.after_mark");
     return APPLIED;

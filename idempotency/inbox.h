@@ -2,7 +2,7 @@
 /*
  * The inbox row of a message, inside the library.
  *
- * Owns the decision new, duplicate or conflict. Knows nothing of Kafka or
+ * Owns what the words of idempotency.receive() mean. Knows nothing of Kafka or
  * Redis, and neither begins nor ends a transaction.
  */
 #ifndef IDEMPOTENCY_INBOX_H
@@ -16,5 +16,8 @@
  * `pg`. */
 int inbox_enter(struct pg *pg, const char *consumer, const struct saga_record *record,
                 int32_t *verdict, struct saga_error *err);
+
+/* What a word of idempotency.receive() means: SAGA_INBOX_*. */
+int inbox_verdict(const char *text, int32_t *verdict, struct saga_error *err);
 
 #endif

@@ -6,22 +6,27 @@
 
 #include "idempotency/sql.h"
 
-/* The row that stood against ours: is it the same message? */
-static int
-compare(struct pg *pg, const struct pg_arg *args, int32_t *verdict, struct saga_error *err)
-{
-    struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(pg, SQL_INBOX_FIND, args, 3, &rows, err);
+#include <string.h>
 
-    if (rc == 0 && rows.n == 0) {
-        /* Taken away since (cleaning up, an operator): ask once more. */
-        error_set(err, SAGA_EDB, "the inbox row has just been removed");
-        rc = error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE);
+int
+inbox_verdict(const char *text, int32_t *verdict, struct saga_error *err)
+{
+    static const char *const texts[] = {
+        [SAGA_INBOX_NEW] = "fresh",      [SAGA_INBOX_DUPLICATE] = "duplicate",
+        [SAGA_INBOX_CONFLICT] = "other", [SAGA_INBOX_BELOW] = "below",
+        [SAGA_INBOX_FUTURE] = "future",
+    };
+
+    for (int32_t i = 0; i < (int32_t)(sizeof texts / sizeof *texts); i++) {
+        if (strcmp(text, texts[i]) == 0) {
+            *verdict = i;
+            return 0;
+        }
     }
-    if (rc == 0)
-        *verdict = pg_bool(&rows, 0, 0) ? SAGA_INBOX_DUPLICATE : SAGA_INBOX_CONFLICT;
-    pg_rows_clear(&rows);
-    return rc;
+    return error_set(err, SAGA_ESCHEMA,
+                     "idempotency.receive() answers \"%.32s\", which this version "
+                     "does not know",
+                     text);
 }
 
 int
@@ -29,21 +34,16 @@ inbox_enter(struct pg *pg, const char *consumer, const struct saga_record *recor
             struct saga_error *err)
 {
     static const struct saga_bytes no_hash = { "", 0 };
-    const struct pg_arg args[] = {
-        PG_TEXT(consumer),
-        PG_UUID(&record->id),
-        PG_BYTEA(record->hash.data != NULL ? record->hash : no_hash),
-        PG_TEXT(record->topic),
-        PG_INT4(record->partition),
-        PG_INT8(record->offset),
-    };
     struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(pg, SQL_INBOX_INSERT, args, 6, &rows, err);
+    int rc = pg_exec(pg, SQL_INBOX_RECEIVE,
+                     PG_ARGS(PG_TEXT(consumer), PG_UUID(&record->id),
+                             PG_BYTEA(record->hash.data != NULL ? record->hash : no_hash),
+                             PG_TEXT(record->topic), PG_INT4(record->partition),
+                             PG_INT8(record->offset)),
+                     &rows, err);
 
-    if (rc == 0 && rows.affected == 1)
-        *verdict = SAGA_INBOX_NEW;
-    else if (rc == 0)
-        rc = compare(pg, args, verdict, err);
+    if (rc == 0)
+        rc = inbox_verdict(pg_text(&rows, 0, 0), verdict, err);
     pg_rows_clear(&rows);
     return rc;
 }

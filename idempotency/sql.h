@@ -5,16 +5,11 @@
 #ifndef IDEMPOTENCY_SQL_H
 #define IDEMPOTENCY_SQL_H
 
-/* A conflict with a transaction that is still open waits for its end: if that
- * one rolls back, the row is inserted after all. */
-#define SQL_INBOX_INSERT                                                                           \
-    "INSERT INTO idempotency.inbox (consumer, message_id, hash, topic, partition, \"offset\")"     \
-    " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
-
-/* A statement of its own: the INSERT's snapshot may be older than the rival
- * that it has waited for. */
-#define SQL_INBOX_FIND                                                                             \
-    "SELECT hash = $3 FROM idempotency.inbox WHERE consumer = $1 AND message_id = $2"
+/* Waits for a transaction that is at the same message: if that one rolls back,
+ * the row is inserted after all. */
+#define SQL_INBOX_RECEIVE                                                                          \
+    "SELECT verdict FROM idempotency.receive($1, ARRAY[$2::uuid], ARRAY[$3::bytea],"               \
+    " ARRAY[$4::text], ARRAY[$5::int4], ARRAY[$6::int8])"
 
 /* Asked at once, so that a missing schema shows before the first message. */
 #define SQL_SCHEMA                                                                                 \
@@ -52,6 +47,9 @@
 #define SQL_OFFSET_MOVE                                                                            \
     "WITH mine AS (SELECT $6::uuid IS NULL OR EXISTS ("                                            \
     "  SELECT FROM idempotency.inbox WHERE consumer = $1 AND message_id = $6"                      \
+    "  AND slot = (idempotency.day_of(pg_catalog.uuid_send($6)) % 32)::int2"                       \
+    "  AND xmin = pg_catalog.pg_current_xact_id()::xid) OR EXISTS ("                               \
+    "  SELECT FROM idempotency.inbox_foreign WHERE consumer = $1 AND message_id = $6"              \
     "  AND xmin = pg_catalog.pg_current_xact_id()::xid) AS mine),"                                 \
     " moved AS (INSERT INTO idempotency.consumer_offset AS o"                                      \
     "  (consumer, topic, partition, next_offset)"                                                  \

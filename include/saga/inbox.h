@@ -32,7 +32,9 @@ struct saga_record {
 enum {
     SAGA_INBOX_NEW = 0,       /* the row is written: do the work */
     SAGA_INBOX_DUPLICATE = 1, /* applied already: do nothing */
-    SAGA_INBOX_CONFLICT = 2   /* same id, other contents: never apply it */
+    SAGA_INBOX_CONFLICT = 2,  /* same id, other contents: never apply it */
+    SAGA_INBOX_BELOW = 3,     /* its id is so old that it is not known whether it was applied */
+    SAGA_INBOX_FUTURE = 4     /* its id is of later than tomorrow: never apply it */
 };
 
 /*

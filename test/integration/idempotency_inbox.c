@@ -12,6 +12,7 @@
 
 static const char *database;
 static PGconn *one, *two;
+static struct saga_uuid of_now;
 
 static void
 setup(void)
@@ -19,6 +20,7 @@ setup(void)
     database = given_database();
     one = db_connect(database);
     two = db_connect(database);
+    ck_assert_int_eq(saga_uuid_parse(&of_now, db_text(one, "SELECT outbox.uuid_v7()"), NULL), 0);
 }
 
 static void
@@ -35,7 +37,10 @@ record_of(int n)
         .topic = "topic", .partition = 3, .offset = 7, .hash = { "hash", 4 }
     };
 
-    record.id.bytes[15] = (uint8_t)n;
+    if (n > 0) {
+        record.id = of_now;
+        record.id.bytes[15] = (uint8_t)n;
+    }
     return record;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "test/support/consumer.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "test/support/kafka.h"
 #include "test/support/run.h"
@@ -58,7 +59,11 @@ given_consumer_fixture_in(const struct server *cluster, int partitions)
 const char *
 id_of(int n)
 {
-    return text_of("01890a5d-ac96-774b-8000-%012d", n + 1);
+    static unsigned long long ms; /* of now: the inbox knows nothing of long ago */
+
+    if (ms == 0)
+        ms = (unsigned long long)clock_wall_us() / 1000;
+    return text_of("%08llx-%04llx-774b-8000-%012d", ms >> 16, ms & 0xffff, n + 1);
 }
 
 static rd_kafka_t *

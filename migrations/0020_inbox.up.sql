@@ -1,0 +1,240 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- The inbox: which messages a consumer has applied, written in the transaction
+-- of their effect. docs/decisions/0008-inbox-ring.md
+--
+-- The rows of a day are in one of 32 partitions, which are made once and never
+-- attached, detached or dropped: old days go by emptying theirs (0024).
+
+DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
+
+-- A domain and not CHECKs of each table: a session prepares these once, those
+-- for each statement.
+CREATE DOMAIN idempotency.consumer AS text
+    CONSTRAINT consumer_name CHECK (VALUE <> '' AND octet_length(VALUE) <= 255);
+COMMENT ON DOMAIN idempotency.consumer IS 'a consumer group: at most 255 bytes';
+
+-- The day inside a version-7 id, counted from 1970; NULL for an id of another
+-- version. Days of milliseconds, in UTC, whatever a session calls a day.
+CREATE FUNCTION idempotency.day_of(id bytea) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    -- No SET clause: it is put into the statements that call it.
+AS $$
+    SELECT CASE WHEN (pg_catalog.get_byte(id, 6) OPERATOR(pg_catalog.>>) 4) OPERATOR(pg_catalog.=) 7 THEN
+        (((pg_catalog.get_byte(id, 0)::bigint OPERATOR(pg_catalog.<<) 40)
+          OPERATOR(pg_catalog.|) (pg_catalog.get_byte(id, 1)::bigint OPERATOR(pg_catalog.<<) 32)
+          OPERATOR(pg_catalog.|) (pg_catalog.get_byte(id, 2)::bigint OPERATOR(pg_catalog.<<) 24)
+          OPERATOR(pg_catalog.|) (pg_catalog.get_byte(id, 3)::bigint OPERATOR(pg_catalog.<<) 16)
+          OPERATOR(pg_catalog.|) (pg_catalog.get_byte(id, 4)::bigint OPERATOR(pg_catalog.<<) 8)
+          OPERATOR(pg_catalog.|) pg_catalog.get_byte(id, 5)::bigint)
+         OPERATOR(pg_catalog./) 86400000)::integer
+    END
+$$;
+COMMENT ON FUNCTION idempotency.day_of(bytea) IS
+    'the day inside a version-7 id, counted from 1970 in UTC; NULL: it is of another version';
+
+-- The low-water mark: the oldest day that is kept. As a sequence's last value,
+-- because no snapshot shows that as it was: who holds the lock of his insert and
+-- then reads this knows of every partition that was emptied before. Its
+-- changes are not undone by a rollback; that makes us refuse more, never less.
+CREATE SEQUENCE idempotency.inbox_mark AS integer MINVALUE 0;
+COMMENT ON SEQUENCE idempotency.inbox_mark IS
+    'its last value is the oldest day, counted from 1970, whose message-ids are still known; ids of '
+    'before go to the quarantine. Only ever raised, by idempotency.clean_up(); see idempotency.horizon';
+
+-- As far back as the ring reaches.
+DO $$ BEGIN
+    PERFORM pg_catalog.setval('idempotency.inbox_mark',
+        pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp()) / 86400)::integer - 29);
+END $$;
+
+CREATE TABLE idempotency.inbox (
+    consumer    idempotency.consumer NOT NULL,
+    message_id  uuid                 NOT NULL,
+    hash        bytea                NOT NULL,
+    topic       text                 NOT NULL,
+    partition   integer              NOT NULL,
+    "offset"    bigint               NOT NULL,
+    answer      bytea,
+    received_at timestamptz          NOT NULL DEFAULT clock_timestamp(),
+    slot        smallint             NOT NULL,
+
+    -- Not the topic: a message that comes again through a retry topic is the same
+    -- message. And not the id alone: two consumers in one database both want it.
+    -- The slot follows from the id, so that it distinguishes nothing.
+    CONSTRAINT inbox_pkey PRIMARY KEY (consumer, message_id, slot)
+) PARTITION BY LIST (slot);
+
+DO $$ BEGIN
+    FOR slot IN 0 .. 31 LOOP
+        EXECUTE pg_catalog.format('CREATE TABLE idempotency.inbox_%s PARTITION OF idempotency.inbox '
+                                  'FOR VALUES IN (%s)', slot, slot);
+    END LOOP;
+END $$;
+
+COMMENT ON TABLE idempotency.inbox IS
+    'One row for each message that a consumer has applied, committed together with its effect. '
+    'The truth about "was this applied already?"; Redis only makes asking cheaper. Written by '
+    'idempotency.receive().';
+COMMENT ON COLUMN idempotency.inbox.consumer IS
+    'Consumer group; two of them in one database do not share what they have seen.';
+COMMENT ON COLUMN idempotency.inbox.message_id IS 'Header message-id.';
+COMMENT ON COLUMN idempotency.inbox.hash IS
+    'SHA-256 over key and payload. The same id with another hash is another message that pretends '
+    'to be this one: it goes to idempotency.quarantine.';
+COMMENT ON COLUMN idempotency.inbox.topic IS 'Where it was read first.';
+COMMENT ON COLUMN idempotency.inbox.partition IS 'Partition of that topic.';
+COMMENT ON COLUMN idempotency.inbox."offset" IS 'Offset in that partition.';
+COMMENT ON COLUMN idempotency.inbox.answer IS
+    'What was answered, where the answer is given again to a duplicate; else NULL.';
+COMMENT ON COLUMN idempotency.inbox.received_at IS 'When it was applied, or parked.';
+COMMENT ON COLUMN idempotency.inbox.slot IS
+    'The day inside message_id, modulo 32: the partition it is in. They are emptied in turn.';
+
+-- Ids that do not tell when they were made.
+CREATE TABLE idempotency.inbox_foreign (
+    consumer    idempotency.consumer NOT NULL,
+    message_id  uuid                 NOT NULL,
+    hash        bytea                NOT NULL,
+    topic       text                 NOT NULL,
+    partition   integer              NOT NULL,
+    "offset"    bigint               NOT NULL,
+    received_at timestamptz          NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT inbox_foreign_pkey PRIMARY KEY (consumer, message_id)
+);
+-- For cleaning up; rows arrive in this order.
+CREATE INDEX inbox_foreign_received_at ON idempotency.inbox_foreign USING brin (received_at)
+    WITH (pages_per_range = 16, autosummarize = on);
+
+COMMENT ON TABLE idempotency.inbox_foreign IS
+    'The same as idempotency.inbox for message-ids that are not of version 7. Nothing in them tells '
+    'how old they are, so each is recognised for the configured time after it was received, and '
+    'after that it is new again.';
+COMMENT ON COLUMN idempotency.inbox_foreign.consumer IS 'Consumer group.';
+COMMENT ON COLUMN idempotency.inbox_foreign.message_id IS 'Header message-id.';
+COMMENT ON COLUMN idempotency.inbox_foreign.hash IS 'SHA-256 over key and payload.';
+COMMENT ON COLUMN idempotency.inbox_foreign.topic IS 'Where it was read first.';
+COMMENT ON COLUMN idempotency.inbox_foreign.partition IS 'Partition of that topic.';
+COMMENT ON COLUMN idempotency.inbox_foreign."offset" IS 'Offset in that partition.';
+COMMENT ON COLUMN idempotency.inbox_foreign.received_at IS 'When it was applied, or parked.';
+
+-- What became of the messages that are not new, where receive() has found some.
+CREATE FUNCTION idempotency.received(consumer text, message_ids uuid[], hashes bytea[],
+                                     fresh uuid[], low integer, high integer)
+    RETURNS TABLE (n integer, verdict text)
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    slots smallint[];
+BEGIN
+    SELECT array_agg(DISTINCT (idempotency.day_of(uuid_send(id)) % 32)::smallint) INTO slots
+      FROM unnest(received.message_ids) id
+     WHERE idempotency.day_of(uuid_send(id)) BETWEEN received.low AND received.high;
+    RETURN QUERY
+        SELECT m.n::integer,
+               CASE WHEN m.day < received.low THEN 'below'
+                    WHEN m.day > received.high THEN 'future'
+                    WHEN f.id IS NOT NULL AND m.first THEN 'fresh'
+                    WHEN s.hash <> m.hash THEN 'other'
+                    -- (A row without a version that has just been cleaned up is one, too.)
+                    ELSE 'duplicate' END
+          FROM (SELECT u.n, u.id, u.hash, idempotency.day_of(uuid_send(u.id)) AS day,
+                       row_number() OVER (PARTITION BY u.id ORDER BY u.n) = 1 AS first
+                  FROM unnest(received.message_ids, received.hashes) WITH ORDINALITY u (id, hash, n)
+               ) AS m
+               LEFT JOIN (SELECT unnest(received.fresh) AS id) AS f ON f.id = m.id
+               LEFT JOIN (
+                   SELECT i.message_id AS id, i.hash FROM idempotency.inbox i
+                    WHERE i.consumer = received.consumer AND i.slot = ANY (slots)
+                      AND i.message_id = ANY (received.message_ids)
+                   UNION ALL
+                   SELECT i.message_id, i.hash FROM idempotency.inbox_foreign i
+                    WHERE i.consumer = received.consumer
+                      AND i.message_id = ANY (received.message_ids)) AS s ON s.id = m.id
+         ORDER BY m.n;
+END
+$$;
+COMMENT ON FUNCTION idempotency.received(text, uuid[], bytea[], uuid[], integer, integer) IS
+    'part of idempotency.receive';
+
+-- First the rows, then the mark. An INSERT holds a lock on its partition, which
+-- TRUNCATE wants for itself alone; so a partition that was emptied before our
+-- insert had its mark written before we read it here, and one that we were
+-- quicker at stays until we end.
+CREATE FUNCTION idempotency.receive(consumer text, message_ids uuid[], hashes bytea[],
+                                    topics text[], partitions integer[], offsets bigint[])
+    RETURNS TABLE (n integer, verdict text)
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    low integer := pg_sequence_last_value('idempotency.inbox_mark');
+    high integer := floor(extract(epoch FROM clock_timestamp()) / 86400)::integer + 1;
+    mark integer;
+    fresh uuid[];
+    more uuid[];
+BEGIN
+    WITH entered AS (
+        INSERT INTO idempotency.inbox AS i
+               (consumer, message_id, hash, topic, partition, "offset", slot)
+        SELECT receive.consumer, m.id, m.hash, m.topic, m.partition, m."offset",
+               (m.day % 32)::smallint
+          FROM (SELECT u.*, idempotency.day_of(uuid_send(u.id)) AS day
+                  FROM unnest(receive.message_ids, receive.hashes, receive.topics,
+                              receive.partitions, receive.offsets)
+                       AS u (id, hash, topic, partition, "offset")) AS m
+         WHERE m.day BETWEEN low AND high
+        ON CONFLICT DO NOTHING
+        RETURNING i.message_id)
+    SELECT array_agg(e.message_id) INTO fresh FROM entered e;
+
+    mark := pg_sequence_last_value('idempotency.inbox_mark');
+    IF mark <> low AND EXISTS (SELECT FROM unnest(fresh) id
+                                WHERE idempotency.day_of(uuid_send(id)) < mark) THEN
+        RAISE serialization_failure USING
+            MESSAGE = 'the horizon has moved past a message that was about to be applied',
+            HINT = 'Roll back and try again.';
+    ELSIF high - mark > 31 THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = 'the inbox has no room for today: it still holds messages of 31 days ago',
+            HINT = 'Call idempotency.clean_up(), and see why nobody has.';
+    END IF;
+
+    IF cardinality(fresh) = cardinality(receive.message_ids) THEN
+        RETURN QUERY SELECT g, 'fresh' FROM generate_series(1, cardinality(fresh)) g;
+        RETURN;
+    END IF;
+
+    WITH entered AS (
+        INSERT INTO idempotency.inbox_foreign AS i
+               (consumer, message_id, hash, topic, partition, "offset")
+        SELECT receive.consumer, u.*
+          FROM unnest(receive.message_ids, receive.hashes, receive.topics, receive.partitions,
+                      receive.offsets) AS u (id, hash, topic, partition, "offset")
+         WHERE idempotency.day_of(uuid_send(u.id)) IS NULL
+        ON CONFLICT DO NOTHING
+        RETURNING i.message_id)
+    SELECT array_agg(e.message_id) INTO more FROM entered e;
+    RETURN QUERY SELECT * FROM idempotency.received(receive.consumer, receive.message_ids,
+        receive.hashes, fresh || more, low, high);
+END
+$$;
+COMMENT ON FUNCTION idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[]) IS
+    'enters messages for a consumer in the caller''s transaction, and tells for each, by its number '
+    'from 1: fresh: apply it, its row is written; duplicate: applied before; other: the id of '
+    'another message; below: its id is older than what is still known; future: its id is of later '
+    'than tomorrow. The last three are never applied: they belong into idempotency.quarantine. '
+    'Waits for a transaction that is at one of the messages. 40001: roll back and try again';
+
+ALTER DOMAIN idempotency.consumer OWNER TO saga_owner;
+ALTER SEQUENCE idempotency.inbox_mark OWNER TO saga_owner;
+ALTER TABLE idempotency.inbox OWNER TO saga_owner;
+ALTER TABLE idempotency.inbox_foreign OWNER TO saga_owner;
+
+-- A service never takes back what it has seen; cleaning up is the owner's business.
+GRANT SELECT ON SEQUENCE idempotency.inbox_mark TO saga_app, saga_monitor;
+GRANT SELECT, INSERT ON idempotency.inbox, idempotency.inbox_foreign TO saga_app;
+GRANT UPDATE (answer) ON idempotency.inbox TO saga_app;
+GRANT SELECT ON idempotency.inbox, idempotency.inbox_foreign TO saga_monitor;
