@@ -116,10 +116,10 @@ CREATE VIEW outbox.status AS
                     ELSE 'none' END AS relay,
                s.instance, s.owner, s.epoch,
                nullif(s.lease_until, '-infinity') AS lease_until,
-               below.n + CASE WHEN above.seen < 10000 THEN above.n
+               below.n + CASE WHEN above.seen < 1000 THEN above.n
                               ELSE above.n * greatest(stands.seq - place.seq, above.seen)
                                    / above.seen END AS pending,
-               above.seen < 10000 AND below.seen < 10000 AS pending_exact,
+               above.seen < 1000 AND below.seen < 1000 AS pending_exact,
                least(above.oldest, below.oldest) AS oldest_pending
           FROM outbox.stream s
                CROSS JOIN (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS seq
@@ -134,7 +134,7 @@ CREATE VIEW outbox.status AS
                              FROM (SELECT m.xid, m.key, m.message_id, m.created_at
                                      FROM outbox.message m
                                     WHERE m.seq > place.seq
-                                    ORDER BY m.seq LIMIT 10000) AS r) AS m) AS above
+                                    ORDER BY m.seq LIMIT 1000) AS r) AS m) AS above
                CROSS JOIN LATERAL (
                    SELECT count(*) AS seen, count(*) FILTER (WHERE m.ours) AS n,
                           min(m.created_at) FILTER (WHERE m.ours) AS oldest
@@ -157,8 +157,8 @@ CREATE VIEW outbox.status AS
                                                WHERE (m.xid, m.seq) > (late.low, 0)
                                                  AND (m.xid, m.seq) <= (late.high, place.seq)
                                                  AND m.seq <= place.seq
-                                               ORDER BY m.xid, m.seq LIMIT 10000) AS m
-                                    LIMIT 10000) AS r) AS m) AS below),
+                                               ORDER BY m.xid, m.seq LIMIT 1000) AS m
+                                    LIMIT 1000) AS r) AS m) AS below),
     -- Beside the streams. Larger numbers are what the last ANALYZE has found.
     counted (what, n) AS (
         SELECT 'parked_key', count(*) FROM (SELECT FROM outbox.parked_key LIMIT 10001) AS t

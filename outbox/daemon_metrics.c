@@ -170,11 +170,11 @@ write_beside(FILE *out, const struct status *status)
         const char *name, *help;
         double value;
     } gauges[] = {
-        { "parked_keys", "Pairs of topic and key that are parked; 10000: at least so many.",
+        { "parked_keys", "Pairs of topic and key that are parked; above 10000 an estimate.",
           (double)status->parked_keys },
-        { "parked_messages", "Messages in outbox.parked; 10000: at least so many.",
+        { "parked_messages", "Messages in outbox.parked; above 10000 an estimate.",
           (double)status->parked_messages },
-        { "delayed_messages", "Messages in outbox.delayed; 10000: at least so many.",
+        { "delayed_messages", "Messages in outbox.delayed; above 10000 an estimate.",
           (double)status->delayed_messages },
         { "delayed_overdue_seconds", "How long the first of them has been due; 0: none is.",
           status->delayed_overdue_seconds },

@@ -58,48 +58,49 @@ connect_to(struct status_reader *reader, const char *conninfo, int64_t version,
     return rc != 0 ? rc : pg_connect(&reader->pg, err);
 }
 
+/* The last row is of all streams together. */
 static void
 take_streams(struct status *status, const struct pg_rows *rows)
 {
-    status->n = rows->n < STATUS_STREAMS_MAX ? rows->n : STATUS_STREAMS_MAX;
+    int all = rows->n - 1;
+
+    status->n = all < STATUS_STREAMS_MAX ? all : STATUS_STREAMS_MAX;
     for (int i = 0; i < status->n; i++)
         status->streams[i] = (struct status_stream){
             .stream = (int32_t)pg_int(rows, i, 0),
             .lag_messages = pg_int(rows, i, 1),
             .lag_seconds = (double)pg_int(rows, i, 2) / US_PER_S,
         };
+    status->parked_keys = pg_int(rows, all, 3);
+    status->parked_messages = pg_int(rows, all, 4);
+    status->delayed_messages = pg_int(rows, all, 5);
+    status->delayed_overdue_seconds = (double)pg_int(rows, all, 6) / US_PER_S;
 }
 
 static void
-take_beside(struct status *status, const struct pg_rows *rows)
+take_slots(struct status *status, const struct pg_rows *rows)
 {
-    status->parked_keys = pg_int(rows, 0, 0);
-    status->parked_messages = pg_int(rows, 0, 1);
-    status->delayed_messages = pg_int(rows, 0, 2);
-    status->delayed_overdue_seconds = (double)pg_int(rows, 0, 3) / US_PER_S;
-    status->outbox_bytes = pg_int(rows, 0, 4);
-    status->kept_seconds = (double)pg_int(rows, 0, 5) / US_PER_S;
+    status->outbox_bytes = pg_int(rows, 0, 0);
+    status->kept_seconds = (double)pg_int(rows, 0, 1) / US_PER_S;
 }
 
-/* With the settings of the relay's own reads: compiling these statements (JIT)
- * would take seconds. */
 static int
 ask(struct status *status, struct pg *pg, struct saga_error *err)
 {
-    struct pg_rows streams = PG_ROWS_INIT, beside = PG_ROWS_INIT;
+    struct pg_rows streams = PG_ROWS_INIT, slots = PG_ROWS_INIT;
     const struct pg_statement statements[] = {
-        { .sql = SQL_PAGE_SETTINGS },
+        { .sql = SQL_STATUS_SETTINGS },
         { .sql = SQL_STATUS, .rows = &streams },
-        { .sql = SQL_STATUS_BESIDE, .rows = &beside },
+        { .sql = SQL_STATUS_SLOTS, .rows = &slots },
     };
     int rc = pg_batch(pg, statements, sizeof statements / sizeof *statements, err);
 
     if (rc == 0) {
         take_streams(status, &streams);
-        take_beside(status, &beside);
+        take_slots(status, &slots);
     }
     pg_rows_clear(&streams);
-    pg_rows_clear(&beside);
+    pg_rows_clear(&slots);
     return rc;
 }
 

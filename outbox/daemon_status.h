@@ -23,7 +23,7 @@ struct status {
     bool up; /* the database has answered; else nothing else is filled in */
     struct status_stream streams[STATUS_STREAMS_MAX];
     int n;
-    int64_t parked_keys, parked_messages, delayed_messages; /* 10000: or more */
+    int64_t parked_keys, parked_messages, delayed_messages; /* above 10000 estimates */
     double delayed_overdue_seconds;
     int64_t outbox_bytes;
     double kept_seconds; /* age of the oldest row that is still there */

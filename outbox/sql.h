@@ -143,69 +143,19 @@
 /* --- what operators are told --------------------------------------------- */
 
 /*
- * How far each stream is behind, at the same cost for ten rows and for ten
- * million: of the rows that prev does not show, those above the floor, those of
- * transactions that it saw open, and those that began after it, the first few
- * hundred of each are looked at. If there are more, how many is estimated from
- * how far the sequence has come and how many of those looked at are the stream's.
+ * The view that people look at, a row for each stream and one for all; compiling
+ * it (JIT) would take longer than reading it.
  */
-#define SQL_STATUS_ROWS   "500"
-#define SQL_STATUS_COLUMN "m.created_at, m.key, m.message_id"
-#define SQL_STATUS_UNPUBLISHED                                                                     \
-    "NOT (s.cur IS NOT NULL AND m.seq <= s.last_seq"                                               \
-    "     AND pg_catalog.pg_visible_in_snapshot(m.xid, s.cur))"
+#define SQL_STATUS_SETTINGS "SELECT pg_catalog.set_config('jit', 'off', true)"
 #define SQL_STATUS                                                                                 \
-    "SELECT s.stream,"                                                                             \
-    "       (b.below + CASE WHEN b.seen < " SQL_STATUS_ROWS " THEN b.above ELSE"                   \
-    "            b.above * greatest(stands.seq - place.seq, b.seen) / b.seen END)::bigint,"        \
-    "       coalesce(extract(epoch FROM clock_timestamp() - b.oldest) * 1000000, 0)::bigint"       \
-    "  FROM outbox.stream s,"                                                                      \
-    "       LATERAL (SELECT greatest(s.floor_seq, s.last_seq) AS seq) AS place,"                   \
-    "       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS seq"            \
-    "          FROM outbox.message_seq_seq) AS stands,"                                            \
-    "       LATERAL (SELECT count(*) FILTER (WHERE r.above) AS seen,"                              \
-    "                       count(*) FILTER (WHERE r.above AND r.ours) AS above,"                  \
-    "                       count(*) FILTER (WHERE NOT r.above AND r.ours) AS below,"              \
-    "                       min(r.created_at) FILTER (WHERE r.ours) AS oldest"                     \
-    "                  FROM (SELECT u.above, u.created_at,"                                        \
-    "                               outbox.stream_of(u.key, u.message_id, s.streams) = s.stream"   \
-    "                                   AS ours FROM ("                                            \
-    "           (SELECT true AS above, " SQL_STATUS_COLUMN " FROM outbox.message m"                \
-    "             WHERE m.seq > place.seq ORDER BY m.seq LIMIT " SQL_STATUS_ROWS ")"               \
-    "           UNION ALL"                                                                         \
-    "           (SELECT false, late.* FROM pg_catalog.pg_snapshot_xip(s.prev) AS open (xid),"      \
-    "                   LATERAL (SELECT " SQL_STATUS_COLUMN " FROM outbox.message m"               \
-    "                             WHERE m.xid = open.xid AND " SQL_STATUS_UNPUBLISHED              \
-    "                             ORDER BY m.seq LIMIT " SQL_STATUS_ROWS ") AS late"               \
-    "             LIMIT " SQL_STATUS_ROWS ")"                                                      \
-    "           UNION ALL"                                                                         \
-    "           (SELECT false, " SQL_STATUS_COLUMN " FROM outbox.message m"                        \
-    "             WHERE m.xid >= pg_catalog.pg_snapshot_xmax(s.prev)"                              \
-    "               AND m.xid <= s.floor_xid AND m.seq <= s.floor_seq"                             \
-    "               AND " SQL_STATUS_UNPUBLISHED                                                   \
-    "             ORDER BY m.xid, m.seq LIMIT " SQL_STATUS_ROWS ")) AS u) AS r) AS b"              \
-    " ORDER BY s.stream"
-
-/* What lies beside the stream. Counted no further than people care. */
-#define SQL_STATUS_COUNT(table) "(SELECT count(*) FROM (SELECT FROM " table " LIMIT 10000) AS t)"
-#define SQL_STATUS_BESIDE                                                                          \
-    "SELECT " SQL_STATUS_COUNT("outbox.parked_key") ", " SQL_STATUS_COUNT(                         \
-        "outbox.parked") ", " SQL_STATUS_COUNT("outbox.delayed") ","                               \
-                                                                 "       (SELECT "                 \
-                                                                 "greatest(extract(epoch FROM "    \
-                                                                 "clock_timestamp() - "            \
-                                                                 "min(d.deliver_at))"              \
-                                                                 "                        * "      \
-                                                                 "1000000, 0)::bigint FROM "       \
-                                                                 "outbox.delayed d),"              \
-                                                                 "       (SELECT "                 \
-                                                                 "sum(s.bytes)::bigint FROM "      \
-                                                                 "outbox.slots s),"                \
-                                                                 "       (SELECT (extract(epoch "  \
-                                                                 "FROM clock_timestamp() - "       \
-                                                                 "min(s.oldest)) * "               \
-                                                                 "1000000)::bigint"                \
-                                                                 "          FROM outbox.slots s)"
+    "SELECT s.stream, s.pending, coalesce(extract(epoch FROM s.lag) * 1000000, 0)::bigint,"        \
+    "       s.parked_keys, s.parked, s.delayed,"                                                   \
+    "       greatest(extract(epoch FROM clock_timestamp() - s.next_due) * 1000000, 0)::bigint"     \
+    "  FROM outbox.status s ORDER BY s.stream"
+#define SQL_STATUS_SLOTS                                                                           \
+    "SELECT sum(s.bytes)::bigint,"                                                                 \
+    "       (extract(epoch FROM clock_timestamp() - min(s.oldest)) * 1000000)::bigint"             \
+    "  FROM outbox.slots s"
 
 /* --- reading ----------------------------------------------------------- */
 
