@@ -165,6 +165,20 @@
 #define SQL_LAST_OF_STEP                                                                           \
     "SELECT h.at, h.event, h.action, h.attempt, h.message_id FROM saga.history h"                  \
     " WHERE h.saga_id = i.id AND h.step = s.name ORDER BY h.id DESC LIMIT 1"
+/* clang-format off */
+
+/* What has become of the command. */
+#define SQL_COMMAND_IS                                                                             \
+    "coalesce((SELECT pg_catalog.format('which is parked (%s): sagactl outbox retry %s %s"         \
+    " --reason ...', p.error, p.topic, p.key) FROM outbox.parked p"                                \
+    "   WHERE p.message_id = h.message_id LIMIT 1),"                                               \
+    " CASE WHEN EXISTS (SELECT FROM outbox.local_messages m"                                       \
+    "                    WHERE m.status = 'pending' AND m.id = h.message_id)"                      \
+    "       THEN 'which outbox-relay has not published yet'"                                       \
+    "      WHEN EXISTS (SELECT FROM outbox.audit a"                                                \
+    "                    WHERE a.verb = 'discard' AND a.message_id = h.message_id)"                \
+    "       THEN 'which an operator has discarded (sagactl outbox show)'"                          \
+    "      ELSE 'which is published' END)"
 #define SQL_WAITS_FOR                                                                              \
     "CASE WHEN i.state IN ('completed', 'compensated') THEN 'nothing: it has ended'"               \
     " WHEN i.request IS NOT NULL THEN pg_catalog.format("                                          \
@@ -172,22 +186,17 @@
     "  i.definition, i.request, i.request_reason)"                                                 \
     " WHEN i.state = 'parked'"                                                                     \
     "  THEN 'a person: see the reason, then sagactl retry or sagactl cancel'"                      \
-    " WHEN i.due_at <= pg_catalog.clock_timestamp() THEN pg_catalog.format("                       \
-    "  'a worker of %s: it is due since %s', i.definition, " SQL_AT(                               \
-        "i.due_at") ")"                                                                            \
-                    " WHEN h.event = 'sent' THEN pg_catalog.format("                               \
-                    "  'the reply of %s to attempt %s (%s) of step %s, sent %s as message %s, "    \
-                    "%s; until %s',"                                                               \
-                    "  s.topic, h.attempt, h.action, s.name, " SQL_AT(                             \
-                        "h.at") ", h.message_id,"                                                  \
-                                "  CASE WHEN EXISTS (SELECT FROM outbox.local_messages m"          \
-                                "                     WHERE m.status = 'pending' AND m.id = "      \
-                                "h.message_id)"                                                    \
-                                "       THEN 'which outbox-relay has not published yet' ELSE "     \
-                                "'which is published' END, " SQL_AT(                               \
-                                    "s.due_at") ")"                                                \
-                                                " ELSE pg_catalog.format('the time to go on, "     \
-                                                "%s', " SQL_AT("i.due_at") ") END"
+    " WHEN i.due_at <= pg_catalog.clock_timestamp()"                                               \
+    "  THEN pg_catalog.format('a worker of %s: it is due since %s', i.definition,"                 \
+    "       " SQL_AT("i.due_at") ")"                                                               \
+    " WHEN h.event = 'sent' THEN pg_catalog.format("                                               \
+    "  'the reply of %s to attempt %s (%s) of step %s, sent %s as message %s, %s; until %s',"      \
+    "  s.topic, h.attempt, h.action, s.name, " SQL_AT("h.at") ", h.message_id,"                    \
+    "  " SQL_COMMAND_IS ", " SQL_AT("s.due_at") ")"                                                \
+    " ELSE pg_catalog.format('the time to go on, %s', " SQL_AT("i.due_at") ") END"
+
+/* clang-format on */
+
 #define SQL_WHY                                                                                    \
     "SELECT i.id, i.definition, i.business_key, i.state, i.reason, s.name AS step,"                \
     " s.state AS step_state, " SQL_WAITS_FOR " AS waits_for, " SQL_AT(                             \

@@ -168,6 +168,16 @@ START_TEST(test_why_tells_what_a_saga_waits_for)
     expect_waits_for(id, "which outbox-relay has not published yet");
     db_exec(conn, "UPDATE outbox.stream SET prev = pg_current_snapshot()");
     expect_waits_for(id, "which is published");
+    db_exec(conn, "INSERT INTO outbox.parked_key (topic, key, error)"
+                  " SELECT topic, key, 'unknown' FROM outbox.message;"
+                  "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload,"
+                  " created_at, error, attempts) SELECT seq, message_id, topic, key, headers,"
+                  " payload, created_at, 'no such topic', 1 FROM outbox.message");
+    expect_waits_for(id, text_of("which is parked (no such topic): sagactl outbox retry"
+                                 " inventory.commands %s --reason",
+                                 id));
+    db_exec(conn, "SELECT outbox.discard(message_id, 'because') FROM outbox.parked");
+    expect_waits_for(id, "which an operator has discarded");
     EXPECT_ANSWER(SAGACTL(database, "cancel", id, "--reason", "because"), 0, "");
     expect_waits_for(id, "an operator has asked for cancel (because)");
     db_exec(conn, "UPDATE saga.instance SET request = NULL, state = 'parked', reason = 'stuck'");
