@@ -53,7 +53,7 @@ ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS) $(if $(filter tsan,$(FLAVOUR
 
 BASE_PUBLIC_SRCS  := base/error_text.c base/transaction.c base/uuid.c
 PRIVATE_SRCS      := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c)) saga/definition.c \
-                     idempotency/inbox_row.c
+                     idempotency/inbox_row.c outbox/headers.c
 SAGA_SRCS    := outbox/enqueue.c idempotency/inbox.c $(wildcard idempotency/barrier*.c) \
                 $(filter-out saga/kafka% $(PRIVATE_SRCS),$(wildcard saga/*.c))
 KAFKA_SRCS   := $(filter-out $(SAGA_SRCS) $(PRIVATE_SRCS) outbox/daemon%,$(wildcard outbox/*.c idempotency/*.c)) \

@@ -21,10 +21,8 @@ CREATE DOMAIN outbox.message_topic AS text COLLATE "C"
                                     AND octet_length(VALUE) <= 249);
 CREATE DOMAIN outbox.message_key AS text COLLATE "C"
     CONSTRAINT message_key_limit CHECK (octet_length(VALUE) <= 1024);
-CREATE DOMAIN outbox.message_headers AS text[] COLLATE "C"
-    CONSTRAINT message_headers_limit CHECK (octet_length(array_to_string(VALUE, '')) <= 16384)
-    CONSTRAINT message_headers_pairs CHECK (VALUE = '{}' OR (array_ndims(VALUE) = 1
-        AND cardinality(VALUE) % 2 = 0 AND array_position(VALUE, NULL) IS NULL));
+CREATE DOMAIN outbox.message_headers AS text COLLATE "C"
+    CONSTRAINT message_headers_limit CHECK (octet_length(VALUE) <= 16384);
 CREATE DOMAIN outbox.message_payload AS bytea
     CONSTRAINT message_payload_limit CHECK (octet_length(VALUE) <= 983040);
 
@@ -43,7 +41,7 @@ CREATE TABLE outbox.message (
     message_id outbox.message_id      NOT NULL,
     topic      outbox.message_topic   NOT NULL,
     key        outbox.message_key,
-    headers    outbox.message_headers NOT NULL DEFAULT '{}',
+    headers    outbox.message_headers NOT NULL DEFAULT '',
     payload    outbox.message_payload,
     created_at timestamptz            NOT NULL DEFAULT clock_timestamp(),
     slot       smallint               NOT NULL
@@ -74,7 +72,8 @@ COMMENT ON COLUMN outbox.message.message_id IS
     'the record''s header message-id; consumers recognise repetitions by it';
 COMMENT ON COLUMN outbox.message.topic IS 'topic of Kafka';
 COMMENT ON COLUMN outbox.message.key IS 'key of the record; NULL: no order is promised';
-COMMENT ON COLUMN outbox.message.headers IS 'name, value, name, value, ...';
+COMMENT ON COLUMN outbox.message.headers IS
+    'a line "name: value" for each; \n, \\ and \: stand for line end, backslash, and colon in a name';
 COMMENT ON COLUMN outbox.message.payload IS 'value of the record; NULL: a tombstone';
 COMMENT ON COLUMN outbox.message.created_at IS 'when it was written, before its commit';
 COMMENT ON COLUMN outbox.message.slot IS 'the partition it is in; they are emptied in turn';
@@ -83,7 +82,7 @@ COMMENT ON SEQUENCE outbox.message_slot IS
 COMMENT ON DOMAIN outbox.message_id IS 'a message''s id: any but zero';
 COMMENT ON DOMAIN outbox.message_topic IS 'what Kafka allows as a topic''s name';
 COMMENT ON DOMAIN outbox.message_key IS 'at most 1024 bytes';
-COMMENT ON DOMAIN outbox.message_headers IS 'name, value, name, value, ...: at most 16384 bytes';
+COMMENT ON DOMAIN outbox.message_headers IS 'lines "name: value", at most 16384 bytes';
 COMMENT ON DOMAIN outbox.message_payload IS 'at most 983040 bytes';
 
 -- Version 7 of RFC 9562: milliseconds, then random bits. A version-4 id has 4
@@ -112,7 +111,7 @@ DECLARE
     -- (outbox.delayed refuses what is later.)
     id uuid := coalesce(enqueue.message_id, outbox.uuid_v7(
         CASE WHEN enqueue.deliver_at < '10000-01-01 00:00:00+00' THEN enqueue.deliver_at END));
-    flat text[] := '{}';
+    lines text := '';
     bad text;
 BEGIN
     IF enqueue.headers <> '{}' THEN
@@ -133,17 +132,17 @@ BEGIN
                 MESSAGE = 'header "message-id" is set by the relay',
                 HINT = 'Pass the id as the argument message_id.';
         END IF;
-        SELECT array_agg(t.text ORDER BY h.n, t.n) INTO flat
-            FROM jsonb_each_text(enqueue.headers) WITH ORDINALITY h (key, value, n),
-                 unnest(ARRAY[h.key, h.value]) WITH ORDINALITY t (text, n);
+        SELECT string_agg(replace(replace(replace(h.key, '\', '\\'), E'\n', '\n'), ':', '\:') || ': '
+                          || replace(replace(h.value, '\', '\\'), E'\n', '\n'), E'\n' ORDER BY h.n)
+            INTO lines FROM jsonb_each_text(enqueue.headers) WITH ORDINALITY h (key, value, n);
     END IF;
     IF enqueue.deliver_at > clock_timestamp() THEN
         INSERT INTO outbox.delayed (message_id, topic, key, headers, payload, deliver_at)
-            VALUES (id, enqueue.topic, enqueue.key, coalesce(flat, '{}'), enqueue.payload,
+            VALUES (id, enqueue.topic, enqueue.key, lines, enqueue.payload,
                     enqueue.deliver_at);
     ELSE
         INSERT INTO outbox.message (message_id, topic, key, headers, payload)
-            VALUES (id, enqueue.topic, enqueue.key, coalesce(flat, '{}'), enqueue.payload);
+            VALUES (id, enqueue.topic, enqueue.key, lines, enqueue.payload);
     END IF;
     RETURN id;
 END
@@ -197,7 +196,7 @@ COMMENT ON PROCEDURE outbox.demand_transaction() IS
 -- and has written something before, in a transaction that is open still, need
 -- not ask either: the message commits together with that.
 CREATE PROCEDURE outbox.enqueue_one(in_transaction boolean, id uuid, topic text, key text,
-                                    headers text[], payload bytea, deliver_at timestamptz)
+                                    headers text, payload bytea, deliver_at timestamptz)
     LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -213,12 +212,11 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE outbox.enqueue_one(boolean, uuid, text, text, text[], bytea, timestamptz) IS
+COMMENT ON PROCEDURE outbox.enqueue_one(boolean, uuid, text, text, text, bytea, timestamptz) IS
     'writes one message; for libsaga, others use outbox.enqueue';
 
 -- The functions in FROM are scanned in step and from the front, and seq is drawn
--- as the rows come: the arrays' order is the order of publishing. Arrays cannot
--- hold arrays of different lengths, so each message's headers are one text.
+-- as the rows come: the arrays' order is the order of publishing.
 CREATE PROCEDURE outbox.enqueue_all(in_transaction boolean, ids uuid[], topics text[], keys text[],
                                     headers text[], payloads bytea[], deliver_ats timestamptz[])
     LANGUAGE plpgsql
@@ -230,7 +228,7 @@ BEGIN
         CALL outbox.demand_transaction();
     END IF;
     INSERT INTO outbox.message (message_id, topic, key, headers, payload)
-        SELECT m.id, m.topic, m.key, m.headers::pg_catalog.text[], m.payload
+        SELECT m.id, m.topic, m.key, m.headers, m.payload
           FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(topics),
                           pg_catalog.unnest(keys), pg_catalog.unnest(headers),
                           pg_catalog.unnest(payloads), pg_catalog.unnest(deliver_ats))
@@ -238,7 +236,7 @@ BEGIN
          WHERE (m.deliver_at OPERATOR(pg_catalog.>) moment) IS NOT TRUE;
     IF deliver_ats IS NOT NULL THEN
         INSERT INTO outbox.delayed (message_id, topic, key, headers, payload, deliver_at)
-            SELECT m.id, m.topic, m.key, m.headers::pg_catalog.text[], m.payload, m.deliver_at
+            SELECT m.id, m.topic, m.key, m.headers, m.payload, m.deliver_at
               FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(topics),
                               pg_catalog.unnest(keys), pg_catalog.unnest(headers),
                               pg_catalog.unnest(payloads), pg_catalog.unnest(deliver_ats))

@@ -16,7 +16,7 @@ CREATE TABLE outbox.delayed (
     message_id outbox.message_id      NOT NULL,
     topic      outbox.message_topic   NOT NULL,
     key        outbox.message_key,
-    headers    outbox.message_headers NOT NULL DEFAULT '{}',
+    headers    outbox.message_headers NOT NULL DEFAULT '',
     payload    outbox.message_payload,
     created_at timestamptz            NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT delayed_pkey PRIMARY KEY (deliver_at, n)
@@ -29,7 +29,7 @@ COMMENT ON COLUMN outbox.delayed.n IS 'order of writing, for those due at the sa
 COMMENT ON COLUMN outbox.delayed.message_id IS 'as in outbox.message; made of the time of deliver_at';
 COMMENT ON COLUMN outbox.delayed.topic IS 'topic of Kafka';
 COMMENT ON COLUMN outbox.delayed.key IS 'key of the record';
-COMMENT ON COLUMN outbox.delayed.headers IS 'name, value, name, value, ...';
+COMMENT ON COLUMN outbox.delayed.headers IS 'a line "name: value" for each';
 COMMENT ON COLUMN outbox.delayed.payload IS 'value of the record; NULL: a tombstone';
 COMMENT ON COLUMN outbox.delayed.created_at IS 'when it was written, before its commit';
 

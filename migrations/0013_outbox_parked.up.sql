@@ -14,7 +14,7 @@ CREATE TABLE outbox.parked (
     message_id uuid        NOT NULL,
     topic      text        COLLATE "C" NOT NULL,
     key        text        COLLATE "C",
-    headers    text[]      COLLATE "C" NOT NULL,
+    headers    text        COLLATE "C" NOT NULL,
     payload    bytea,
     created_at timestamptz NOT NULL,
     parked_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -37,7 +37,7 @@ COMMENT ON COLUMN outbox.parked.seq IS 'order of writing, as in outbox.message';
 COMMENT ON COLUMN outbox.parked.message_id IS 'the record''s header message-id';
 COMMENT ON COLUMN outbox.parked.topic IS 'topic of Kafka';
 COMMENT ON COLUMN outbox.parked.key IS 'key of the record; NULL: it holds nobody up';
-COMMENT ON COLUMN outbox.parked.headers IS 'name, value, name, value, ...';
+COMMENT ON COLUMN outbox.parked.headers IS 'a line "name: value" for each';
 COMMENT ON COLUMN outbox.parked.payload IS 'value of the record; NULL: a tombstone';
 COMMENT ON COLUMN outbox.parked.created_at IS 'when it was written';
 COMMENT ON COLUMN outbox.parked.parked_at IS 'when it was parked';

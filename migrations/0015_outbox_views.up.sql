@@ -275,7 +275,7 @@ $$;
 COMMENT ON FUNCTION outbox.as_text(bytea) IS 'part of outbox.show';
 
 CREATE FUNCTION outbox.show(message_id uuid, with_payload boolean DEFAULT false)
-    RETURNS TABLE (status text, id uuid, topic text, key text, headers text[], payload_bytes integer,
+    RETURNS TABLE (status text, id uuid, topic text, key text, headers text, payload_bytes integer,
                    payload text, payload_hex text, created_at timestamptz, deliver_at timestamptz,
                    parked_at timestamptz, error text, attempts integer, retry_asked_at timestamptz,
                    stream integer, seq bigint)

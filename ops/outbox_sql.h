@@ -92,9 +92,7 @@
 
 #define SQL_MESSAGE                                                                                \
     "SELECT m.status, m.id, m.topic, m.key, m.payload_bytes,"                                      \
-    " (SELECT pg_catalog.string_agg(m.headers[i] || ': ' || m.headers[i + 1], ', ' ORDER BY i)"    \
-    "    FROM pg_catalog.generate_series(1, pg_catalog.cardinality(m.headers), 2) AS i)"           \
-    "     AS headers,"                                                                             \
+    " pg_catalog.replace(m.headers, E'\\n', ', ') AS headers,"                                      \
     " " SQL_AT("m.created_at") " AS created_at, " SQL_AT("m.deliver_at") " AS deliver_at,"         \
     " " SQL_AT("m.parked_at") " AS parked_at, m.error, m.attempts,"                                \
     " " SQL_AT("m.retry_asked_at") " AS retry_asked_at, m.stream, m.seq"                           \

@@ -8,6 +8,7 @@
 #include "base/pg.h"
 #include "base/utf8.h"
 #include "base/uuid.h"
+#include "outbox/headers.h"
 #include "outbox/sql.h"
 
 #include <saga/outbox.h>
@@ -57,8 +58,6 @@ text_valid(const char *text)
 static int
 check_headers(const struct saga_pair *header, size_t index, struct saga_error *err)
 {
-    size_t total = 0;
-
     for (; header != NULL && header->name != NULL; header++) {
         if (header->value == NULL)
             return complain(err, SAGA_EINVAL, index, "a header's value is NULL");
@@ -67,10 +66,7 @@ check_headers(const struct saga_pair *header, size_t index, struct saga_error *e
         if (strcmp(header->name, header_of_relay) == 0)
             return complain(err, SAGA_EINVAL, index,
                             "the header message-id is set by the relay; use the message's `id`");
-        total += strlen(header->name) + strlen(header->value);
     }
-    if (total > SAGA_HEADERS_MAX)
-        return complain(err, SAGA_ELIMIT, index, "headers of more than 16384 bytes");
     return 0;
 }
 
@@ -185,32 +181,42 @@ transaction_known(const PGconn *tx)
     return PG_BOOL(PQpipelineStatus(tx) == PQ_PIPELINE_OFF);
 }
 
+/* As a text that ends with a zero byte, instead of what `out` held. */
+static int
+write_headers(struct buffer *out, const struct saga_message *message, size_t index,
+              struct saga_error *err)
+{
+    out->len = 0;
+    headers_write(out, message->headers);
+    buffer_add(out, "", 1);
+    if (out->failed)
+        return error_set(err, SAGA_ENOMEM, "out of memory for headers");
+    if (out->len - 1 > SAGA_HEADERS_MAX)
+        return complain(err, SAGA_ELIMIT, index, "headers of more than 16384 bytes");
+    return 0;
+}
+
 /* --- one message -------------------------------------------------------- */
 
 static int
 enqueue_one(PGconn *tx, const struct saga_message *message, struct saga_uuid *id,
             struct saga_error *err)
 {
-    struct pg_array headers;
+    struct buffer headers = { 0 };
     int rc = id_of(id, message, err);
 
     if (rc != 0)
         return rc;
-    pg_array_init(&headers, PG_OID_TEXT_ARRAY);
-    for (const struct saga_pair *h = message->headers; h != NULL && h->name != NULL; h++) {
-        pg_array_add_text(&headers, h->name);
-        pg_array_add_text(&headers, h->value);
-    }
-    if (headers.bytes.failed)
-        rc = error_set(err, SAGA_ENOMEM, "out of memory for headers");
-    else
+    rc = write_headers(&headers, message, 0, err);
+    if (rc == 0)
         rc =
             submit(tx, SQL_ENQUEUE_ONE,
                    PG_ARGS(transaction_known(tx), PG_UUID(id), PG_TEXT(message->topic),
-                           PG_TEXT(message->key), PG_ARRAY(&headers), PG_BYTEA(message->payload),
+                           PG_TEXT(message->key), PG_TEXT((const char *)headers.data),
+                           PG_BYTEA(message->payload),
                            message->deliver_at_us != 0 ? PG_TIME(message->deliver_at_us) : no_time),
                    err);
-    pg_array_clear(&headers);
+    buffer_clear(&headers);
     return rc;
 }
 
@@ -252,40 +258,6 @@ columns_failed(const struct columns *columns)
            columns->payloads.bytes.failed || columns->times.bytes.failed;
 }
 
-/* As an element of an array's text: in quotes, in which only two characters
- * need a backslash. */
-static void
-add_quoted(struct buffer *out, const char *text)
-{
-    buffer_add(out, "\"", 1);
-    while (*text != '\0') {
-        size_t plain = strcspn(text, "\"\\");
-
-        buffer_add(out, text, plain);
-        text += plain;
-        if (*text != '\0') {
-            buffer_add(out, "\\", 1);
-            buffer_add(out, text++, 1);
-        }
-    }
-    buffer_add(out, "\"", 1);
-}
-
-static void
-add_headers(struct pg_array *array, const struct saga_pair *header, struct buffer *text)
-{
-    text->len = 0;
-    for (; header != NULL && header->name != NULL; header++) {
-        buffer_add(text, text->len == 0 ? "{" : ",", 1);
-        add_quoted(text, header->name);
-        buffer_add(text, ",", 1);
-        add_quoted(text, header->value);
-    }
-    buffer_add(text, text->len == 0 ? "{}" : "}", text->len == 0 ? 2 : 1);
-    pg_array_add(array, text->data, text->len);
-    array->bytes.failed |= text->failed;
-}
-
 static void
 add_time(struct columns *columns, int64_t unix_us)
 {
@@ -301,21 +273,25 @@ static int
 columns_fill(struct columns *columns, const struct saga_message *messages, size_t n,
              struct saga_uuid *ids, struct saga_error *err)
 {
-    struct buffer text = { 0 };
+    struct buffer headers = { 0 };
     int rc = 0;
 
-    for (size_t i = 0; i < n && rc == 0; i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct saga_message *message = &messages[i];
 
         rc = id_of(&ids[i], message, err);
+        if (rc == 0)
+            rc = write_headers(&headers, message, i, err);
+        if (rc != 0)
+            break;
         pg_array_add(&columns->ids, &ids[i], sizeof ids[i]);
         pg_array_add_text(&columns->topics, message->topic);
         pg_array_add_text(&columns->keys, message->key);
-        add_headers(&columns->headers, message->headers, &text);
+        pg_array_add_text(&columns->headers, (const char *)headers.data);
         pg_array_add(&columns->payloads, message->payload.data, message->payload.len);
         add_time(columns, message->deliver_at_us);
     }
-    buffer_clear(&text);
+    buffer_clear(&headers);
     if (rc == 0 && columns->payloads.bytes.len > PARAMETER_MAX)
         rc = error_set(err, SAGA_ELIMIT,
                        "%zu messages of together more than 1 GB; use several calls", n);

@@ -49,7 +49,7 @@ page_remove_first(struct publisher *p)
     if (p->first == NULL)
         p->end = &p->first;
     p->n_pages--;
-    page_free(page);
+    source_give_back(&p->source, page);
 }
 
 /* The page whose rows are to be handed over next, or NULL. */
@@ -446,7 +446,7 @@ look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
     if (rc != 0)
         return rc;
     if (page->n == 0) {
-        page_free(page);
+        source_give_back(&p->source, page);
         free(p->empty);
         p->empty = p->look.snapshot;
         p->look.snapshot = strdup(p->empty);

@@ -5,6 +5,9 @@
 #include "outbox/record.h"
 
 #include "base/error.h"
+#include "outbox/headers.h"
+
+#include <saga/outbox.h>
 
 #include <string.h>
 #include <strings.h>
@@ -151,11 +154,11 @@ note(struct given *given, struct saga_bytes name, struct saga_bytes value)
 }
 
 static bool
-comes_again(struct saga_bytes name, struct saga_bytes rest)
+comes_again(struct saga_bytes name, struct headers_reader rest)
 {
     struct saga_bytes other, value;
 
-    while (headers_next(&rest, &other) && headers_next(&rest, &value))
+    while (headers_next(&rest, &other, &value))
         if (other.len == name.len && memcmp(other.data, name.data, name.len) == 0)
             return true;
     return false;
@@ -165,7 +168,7 @@ comes_again(struct saga_bytes name, struct saga_bytes rest)
  * last counts, and an empty one is none. The type of the data has a header of
  * its own and must not go as an attribute. */
 static bool
-goes(struct saga_bytes name, struct saga_bytes value, struct saga_bytes rest)
+goes(struct saga_bytes name, struct saga_bytes value, struct headers_reader rest)
 {
     bool attribute = name.len > 3 && memcmp(name.data, "ce_", 3) == 0;
 
@@ -261,13 +264,17 @@ record_make_headers(const struct row_fields *fields, enum record_format format, 
 {
     bool event = format == RECORD_CLOUDEVENTS;
     rd_kafka_headers_t *headers = rd_kafka_headers_new(event ? CLOUDEVENTS_ROOM : PLAIN_ROOM);
-    struct saga_bytes rest = fields->headers, name, value;
+    char id[37], scratch[SAGA_HEADERS_MAX];
+    struct headers_reader rest = { fields->headers.data, NULL, scratch };
+    struct saga_bytes name, value;
     struct given given = { 0 };
-    char id[37];
 
     saga_uuid_text(&fields->id, id);
     rd_kafka_header_add(headers, "message-id", 10, id, 36);
-    while (headers_next(&rest, &name) && headers_next(&rest, &value)) {
+    /* The table takes no longer ones. */
+    rest.end =
+        rest.at + (fields->headers.len < sizeof scratch ? fields->headers.len : sizeof scratch);
+    while (headers_next(&rest, &name, &value)) {
         if (event ? goes(name, value, rest) : !belongs_to_relay(name))
             add(headers, name, value);
         if (event)

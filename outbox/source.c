@@ -56,18 +56,6 @@ column_next(const uint8_t **at)
     return column;
 }
 
-/* Skips what stands before the elements of a binary array (array_send of
- * PostgreSQL): dimensions, flag, element's type, length, lower bound. */
-static struct saga_bytes
-elements(struct saga_bytes array)
-{
-    enum { BEFORE = 20 };
-
-    if (array.len < BEFORE)
-        return (struct saga_bytes){ NULL, 0 };
-    return (struct saga_bytes){ (const uint8_t *)array.data + BEFORE, array.len - BEFORE };
-}
-
 void
 row_read(const struct row *row, struct row_fields *fields)
 {
@@ -76,7 +64,7 @@ row_read(const struct row *row, struct row_fields *fields)
     column_next(&at); /* seq */
     memcpy(fields->id.bytes, column_next(&at).data, sizeof fields->id.bytes);
     fields->topic = column_next(&at).data;
-    fields->headers = elements(column_next(&at));
+    fields->headers = column_next(&at);
     fields->key = column_next(&at);
     fields->payload = column_next(&at);
     fields->created_us = (int64_t)get_u64(column_next(&at).data) + PG_EPOCH_US;
@@ -89,101 +77,33 @@ row_read_result(const struct pg_rows *rows, int n, struct row_fields *fields)
 
     fields->id = pg_uuid(rows, n, COL_ID);
     fields->topic = pg_text(rows, n, COL_TOPIC);
-    fields->headers = elements(pg_bytes(rows, n, COL_HEADERS));
+    fields->headers = pg_bytes(rows, n, COL_HEADERS);
     fields->key = pg_bytes(rows, n, COL_KEY);
     fields->payload = pg_bytes(rows, n, COL_PAYLOAD);
     fields->created_us = pg_time_us(rows, n, COL_CREATED);
 }
 
-bool
-headers_next(struct saga_bytes *headers, struct saga_bytes *text)
+/* --- pages ------------------------------------------------------------- */
+
+/* An empty one; NULL: out of memory. */
+static struct page *
+new_page(struct source *source)
 {
-    const uint8_t *at = headers->data;
-    uint32_t len;
+    struct page *page = source->spares;
 
-    if (headers->len < 4)
-        return false;
-    len = get_u32(at);
-    if (len > headers->len - 4)
-        return false;
-    *text = (struct saga_bytes){ at + 4, len };
-    *headers = (struct saga_bytes){ at + 4 + len, headers->len - 4 - len };
-    return true;
+    if (page == NULL)
+        return calloc(1, sizeof *page);
+    source->spares = page->next;
+    page->next = NULL;
+    return page;
 }
-
-/*
- * Memory of a page, in few pieces: rows that were freed one by one, ten thousand
- * together, would make the allocator look for neighbours each time.
- */
-struct block {
-    struct block *next;
-    uint8_t *row; /* one that is too large to be copied, as it came; else NULL */
-    size_t used, room;
-    uint8_t bytes[];
-};
-enum { FIRST_BLOCK = 16 << 10, LARGEST_BLOCK = 1 << 20, COPIED_ROW = 4 << 10 };
 
 void
-page_free(struct page *page)
+source_give_back(struct source *source, struct page *page)
 {
-    if (page == NULL)
-        return;
-    while (page->blocks != NULL) {
-        struct block *block = page->blocks;
-
-        page->blocks = block->next;
-        if (block->row != NULL)
-            pg_copy_free(block->row);
-        free(block);
-    }
-    free(page->rows);
-    free(page);
-}
-
-static struct block *
-add_block(struct page *page, size_t room)
-{
-    struct block *block = malloc(sizeof *block + room);
-
-    if (block == NULL)
-        return NULL;
-    *block = (struct block){ .next = page->blocks, .room = room };
-    page->blocks = block;
-    return block;
-}
-
-/* Takes over `row`; NULL: out of memory, and it is still the caller's. */
-static uint8_t *
-keep(struct page *page, uint8_t *row, size_t len)
-{
-    struct block *block = page->blocks;
-    uint8_t *kept;
-
-    if (len > COPIED_ROW) {
-        struct block *filling = block;
-
-        block = add_block(page, 0);
-        if (block == NULL)
-            return NULL;
-        if (filling != NULL) {
-            block->next = filling->next;
-            filling->next = block;
-            page->blocks = filling;
-        }
-        return block->row = row;
-    }
-    if (block == NULL || block->room - block->used < len) {
-        size_t room = block == NULL || block->room == 0 ? FIRST_BLOCK : block->room * 2;
-
-        block = add_block(page, room < LARGEST_BLOCK ? room : LARGEST_BLOCK);
-        if (block == NULL)
-            return NULL;
-    }
-    kept = block->bytes + block->used;
-    memcpy(kept, row, len);
-    block->used += len;
-    pg_copy_free(row);
-    return kept;
+    page_empty(page);
+    page->next = source->spares;
+    source->spares = page;
 }
 
 /* --- a pair ------------------------------------------------------------ */
@@ -191,7 +111,8 @@ keep(struct page *page, uint8_t *row, size_t len)
 void
 source_clear(struct source *source)
 {
-    page_free(source->page);
+    pages_free(source->page);
+    pages_free(source->spares);
     free(source->prev);
     free(source->cur);
     free(source->late);
@@ -285,7 +206,7 @@ source_request(struct source *source, struct saga_error *err)
         source->next_rows = source->page_rows;
     if (source->next_rows < 1)
         source->next_rows = 1;
-    source->page = calloc(1, sizeof *source->page);
+    source->page = new_page(source);
     if (source->page == NULL ||
         asprintf(&sql, SQL_PAGE_SETTINGS "%s", source->next_rows, source->last_seq,
                  source->floor_seq, source->floor_xid, source->prev, source->cur, source->late,
@@ -294,7 +215,7 @@ source_request(struct source *source, struct saga_error *err)
     if (rc == 0)
         rc = pg_copy_send(source->pg, sql, err);
     if (rc != 0) {
-        page_free(source->page);
+        pages_free(source->page);
         source->page = NULL;
     }
     free(sql);
@@ -324,21 +245,9 @@ take_row(void *user, uint8_t *data, size_t len)
     taking->failed = len < BEFORE_COLUMNS + 4 + NUMBER_LEN || data[1] != N_COLUMNS;
     if (taking->cut || taking->failed)
         return false;
-    if (page->n == page->room) {
-        size_t room = page->room > 0 ? page->room * 2 : 64;
-        struct row *grown = realloc(page->rows, room * sizeof *grown);
-
-        if (grown == NULL)
-            return !(taking->failed = true);
-        page->rows = grown;
-        page->room = room;
-    }
     seq = (int64_t)get_u64(data + BEFORE_COLUMNS + 4);
-    data = keep(page, data, len);
-    if (data == NULL)
+    if (!page_add_row(page, data, len, seq))
         return !(taking->failed = true);
-    page->rows[page->n++] = (struct row){ data, seq };
-    page->bytes += len;
     return true;
 }
 
@@ -374,7 +283,7 @@ source_receive(struct source *source, struct page **page, struct saga_error *err
         move_on(source, taking.cut);
         *page = source->page;
     } else {
-        page_free(source->page);
+        pages_free(source->page);
     }
     source->page = NULL;
     return rc;

@@ -11,6 +11,7 @@
 
 #include "base/pg.h"
 #include "outbox/cursor.h"
+#include "outbox/page.h"
 
 /* What is there at this moment. */
 struct look {
@@ -22,17 +23,11 @@ struct look {
 void look_clear(struct look *look);
 int source_look(struct look *look, struct pg *pg, struct saga_error *err);
 
-/* A row, valid as long as its page. */
-struct row {
-    uint8_t *data; /* as binary COPY sends it */
-    int64_t seq;
-};
-
 struct row_fields {
     struct saga_uuid id;
     const char *topic;
     struct saga_bytes key, payload; /* data NULL: SQL NULL */
-    struct saga_bytes headers;      /* what is left of a binary text[] */
+    struct saga_bytes headers;      /* see headers.h */
     int64_t created_us;             /* Unix microseconds */
 };
 
@@ -40,19 +35,6 @@ void row_read(const struct row *row, struct row_fields *fields);
 
 /* The same of a row that came otherwise, with the columns of SQL_PAGE_COLUMNS. */
 void row_read_result(const struct pg_rows *rows, int n, struct row_fields *fields);
-
-/* Takes the next text off `headers`. False: no more. */
-bool headers_next(struct saga_bytes *headers, struct saga_bytes *text);
-
-struct page {
-    struct row *rows;     /* in the order of seq */
-    struct block *blocks; /* where they lie; the first one is being filled */
-    size_t n, room;
-    size_t bytes;
-    size_t produced; /* for its user: how many were handed on */
-    struct page *next;
-};
-void page_free(struct page *page);
 
 /* The rows of one pair, as far as they are read. */
 struct source {
@@ -64,11 +46,12 @@ struct source {
     char *late; /* xids, with commas */
     int64_t floor_seq;
     uint64_t floor_xid;
-    int64_t last_seq;  /* read up to here */
-    bool below;        /* there may be more rows below the floor */
-    bool below_only;   /* there are: above it is not worth reading yet */
-    bool more;         /* there may be more rows at all */
-    struct page *page; /* asked for */
+    int64_t last_seq;    /* read up to here */
+    bool below;          /* there may be more rows below the floor */
+    bool below_only;     /* there are: above it is not worth reading yet */
+    bool more;           /* there may be more rows at all */
+    struct page *page;   /* asked for */
+    struct page *spares; /* given back */
 };
 
 void source_clear(struct source *source);
@@ -82,5 +65,8 @@ int source_open(struct source *source, const struct cursor *from, const char *cu
 int source_request(struct source *source, struct saga_error *err);
 bool source_requested(const struct source *source);
 int source_receive(struct source *source, struct page **page, struct saga_error *err);
+
+/* A page that its user is done with: its memory serves another one. */
+void source_give_back(struct source *source, struct page *page);
 
 #endif

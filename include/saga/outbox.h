@@ -16,7 +16,7 @@ extern "C" {
 /* Limits, checked at INSERT, by the C call and the SQL function alike. */
 #define SAGA_TOPIC_MAX   249    /* characters: A-Z a-z 0-9 . _ - */
 #define SAGA_KEY_MAX     1024   /* bytes */
-#define SAGA_HEADERS_MAX 16384  /* bytes, names and values together */
+#define SAGA_HEADERS_MAX 16384  /* bytes, as lines "name: value" in which \n and \ count twice */
 #define SAGA_PAYLOAD_MAX 983040 /* bytes, 960 KiB */
 
 /* One message. The struct's size is final; `reserved` must be zero. */

@@ -44,11 +44,12 @@ park(const char *seq, const char *id, const char *topic, const char *key, const 
                 "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('%s', %s, '%s')"
                 " ON CONFLICT DO NOTHING",
                 topic, quoted, error);
-    db_exec(conn,
-            "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload, created_at,"
-            " error, attempts) VALUES (%s, '%s', '%s', %s, '{tenant,x,a,1}', 'two\nlines', now(),"
-            " '%s', 1)",
-            seq, id, topic, quoted, error);
+    db_exec(
+        conn,
+        "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload, created_at,"
+        " error, attempts) VALUES (%s, '%s', '%s', %s, E'tenant: x\\na: 1', 'two\nlines', now(),"
+        " '%s', 1)",
+        seq, id, topic, quoted, error);
 }
 
 /* What the JSON that a verb prints has at a path of PostgreSQL's. */

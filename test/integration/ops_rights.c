@@ -22,7 +22,7 @@ given_some_rows(void)
     db_exec(conn, "SELECT saga.start('order', 'order-1'), outbox.enqueue('t', 'payload')");
     db_exec(conn, "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, created_at,"
                   "                           error, attempts)"
-                  " VALUES (1, " ORDER_ID ", 't', 'k', '{}', now(), 'why', 1)");
+                  " VALUES (1, " ORDER_ID ", 't', 'k', '', now(), 'why', 1)");
     db_exec(conn, "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'k', 'why')");
     db_exec(conn, "CREATE TABLE public.theirs (a int)");
 }

@@ -93,10 +93,10 @@ START_TEST(test_delayed_one_call_takes_delayed_and_other_messages)
     enqueue_c(messages, 3, ids);
     ck_assert_str_eq(values(), "now past");
     saga_uuid_text(&ids[1], id);
-    ck_assert_str_eq(db_text(conn, "SELECT message_id || topic || key || headers::text || payload"
+    ck_assert_str_eq(db_text(conn, "SELECT message_id || topic || key || headers || payload"
                                    "    || (deliver_at > now() + interval '59 minutes')"
                                    "  FROM outbox.delayed"),
-                     text_of("%stk{a,b}\\x6c61746572true", id));
+                     text_of("%stka: b\\x6c61746572true", id));
     /* Each alone goes the same way. */
     for (int i = 0; i < 3; i++)
         enqueue_c(&messages[i], 1, NULL);
@@ -142,9 +142,9 @@ START_TEST(test_delayed_from_sql)
     db_exec(conn, "SELECT outbox.enqueue('t', 'never', deliver_at => now() + interval '1 hour')");
     db_exec(conn, "ROLLBACK");
     ck_assert_str_eq(values(), "past");
-    ck_assert_str_eq(db_text(conn, "SELECT convert_from(payload, 'UTF8') || key || headers::text"
+    ck_assert_str_eq(db_text(conn, "SELECT convert_from(payload, 'UTF8') || key || headers"
                                    "  FROM outbox.delayed"),
-                     "laterk{a,b}");
+                     "laterka: b");
 }
 END_TEST
 

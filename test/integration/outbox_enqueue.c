@@ -98,8 +98,8 @@ START_TEST(test_enqueue_keeps_payloads_and_headers_as_they_are)
         { .topic = "t", .payload = { "", 0 } },
         { .topic = "t", .payload = { NULL, 5 } },
         { .topic = "t",
-          .headers = SAGA_PAIRS({ "a", "" }, { "", "b" }, { "q\"uo\\te", "{x,y} \n NULL" },
-                                { "null", "NULL" }, { "ü", "→" }) },
+          .headers = SAGA_PAIRS({ "a", "" }, { "", "b" }, { "q\"uo\\te", "{x:y} \n NULL" },
+                                { "na:me", "NULL" }, { "ü", "→" }) },
     };
     struct saga_error err;
 
@@ -111,24 +111,24 @@ START_TEST(test_enqueue_keeps_payloads_and_headers_as_they_are)
     ck_assert_str_eq(db_text(conn, "SELECT payload FROM outbox.message WHERE seq = 2"), "\\x");
     ck_assert_ptr_null(db_text(conn, "SELECT payload FROM outbox.message WHERE seq = 3"));
     ck_assert_int_eq(
-        db_int(conn,
-               "SELECT count(*) FROM outbox.message WHERE seq = 4 AND headers ="
-               " ARRAY['a','','','b',E'q\"uo\\\\te',E'{x,y} \\n NULL','null','NULL','ü','→']"),
+        db_int(conn, "SELECT count(*) FROM outbox.message WHERE seq = 4 AND headers ="
+                     " E'a: \\n: b\\nq\"uo\\\\\\\\te: {x:y} \\\\n NULL\\nna\\\\:me: NULL\\nü: →'"),
         1);
 }
 END_TEST
 
 START_TEST(test_enqueue_from_sql_stores_the_same)
 {
-    db_exec(conn, "SELECT outbox.enqueue('t', '\\x00ff', 'k', '{\"a\": \"1\", \"q\\\"\": \"\"}',"
-                  " '01020304-0506-7008-800a-0b0c0d0e0f10')");
+    db_exec(conn,
+            "SELECT outbox.enqueue('t', '\\x00ff', 'k', '{\"a\": \"1\", \"q\\\\\\n:\": \"\"}',"
+            " '01020304-0506-7008-800a-0b0c0d0e0f10')");
     db_exec(conn, "SELECT outbox.enqueue('t', NULL)");
-    ck_assert_str_eq(db_text(conn, "SELECT (message_id, topic, key, headers, payload)::text"
-                                   " FROM outbox.message WHERE seq = 1"),
-                     "(01020304-0506-7008-800a-0b0c0d0e0f10,t,k,\"{a,1,\"\"q\\\\\"\"\"\",\"\"\"\"}"
-                     "\",\"\\\\x00ff\")");
+    ck_assert_str_eq(
+        db_text(conn, "SELECT (message_id, topic, key, headers, payload)::text"
+                      " FROM outbox.message WHERE seq = 1"),
+        "(01020304-0506-7008-800a-0b0c0d0e0f10,t,k,\"a: 1\nq\\\\\\\\\\\\n\\\\:: \",\"\\\\x00ff\")");
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM outbox.message WHERE seq = 2"
-                                  " AND key IS NULL AND payload IS NULL AND headers = '{}'"
+                                  " AND key IS NULL AND payload IS NULL AND headers = ''"
                                   " AND substr(message_id::text, 15, 1) = '7'"),
                      1);
     /* Version 7: the first 48 bits are now, in milliseconds. */
@@ -206,9 +206,9 @@ START_TEST(test_enqueue_in_a_pipeline_only_queues)
     queue("COMMIT");
     ck_assert_str_eq(flush_pipeline(), "");
     ck_assert(PQexitPipelineMode(conn));
-    ck_assert_str_eq(db_text(conn, "SELECT string_agg(topic || headers::text, ' ' ORDER BY seq)"
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(topic || '-' || headers, ' ' ORDER BY seq)"
                                    " FROM outbox.message"),
-                     "a{h,v} b{}");
+                     "a-h: v b-");
 }
 END_TEST
 
@@ -273,11 +273,11 @@ static const struct limit limits[] = {
     { "a longer topic", 250, 0, 0, 0, false },
     { "the longest key", 1, 1024, 0, 0, true },
     { "a longer key", 1, 1025, 0, 0, false },
-    { "the longest headers", 1, 0, 16383, 0, true },
-    { "longer headers", 1, 0, 16384, 0, false },
+    { "the longest headers", 1, 0, 16381, 0, true },
+    { "longer headers", 1, 0, 16382, 0, false },
     { "the longest payload", 1, 0, 0, 983040, true },
     { "a longer payload", 1, 0, 0, 983041, false },
-    { "the longest of everything", 249, 1024, 16383, 983040, true },
+    { "the longest of everything", 249, 1024, 16381, 983040, true },
 };
 
 START_TEST(test_enqueue_o19_limits_are_the_same_in_c_and_in_sql)
@@ -318,7 +318,7 @@ START_TEST(test_enqueue_o19_the_largest_message_gets_through)
     const struct saga_message message = {
         .topic = topic,
         .key = text_of_length(1024),
-        .headers = SAGA_PAIRS({ "n", text_of_length(16383) }),
+        .headers = SAGA_PAIRS({ "n", text_of_length(16381) }),
         .payload = { text_of_length(983040), 983040 },
     };
     struct saga_error err;

@@ -378,7 +378,7 @@ START_TEST(test_rebase_o8_leaves_parked_and_delayed_ones_in_their_place)
     publish_once(original);
     db_exec(conn,
             "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload, created_at,"
-            " error, attempts) SELECT 50, gen_random_uuid(), '%s', 'p', '{}', 'p1', now(), 'x', 1;"
+            " error, attempts) SELECT 50, gen_random_uuid(), '%s', 'p', '', 'p1', now(), 'x', 1;"
             "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('%s', 'p', 'x');"
             "SELECT outbox.enqueue('%s', 'd1', 'd', deliver_at => now() + interval '1 hour')",
             topic, topic, topic);

@@ -5,7 +5,7 @@
  */
 #include "outbox/record.h"
 
-#include "base/bytes.h"
+#include "outbox/headers.h"
 #include "test/support/run.h"
 
 #include <stdio.h>
@@ -26,30 +26,38 @@ struct given_row {
 
 /* "name=value, ..." in the order of the record. */
 static const char *
-headers_of(const struct given_row *given, enum record_format format, int64_t created_us)
+record_text(struct saga_bytes text, const char *key, enum record_format format, int64_t created_us)
 {
-    struct row_fields fields = { .topic = "orders", .created_us = created_us };
-    struct buffer binary = { 0 };
+    struct row_fields fields = { .topic = "orders", .headers = text, .created_us = created_us };
     const char *all = "", *name;
     rd_kafka_headers_t *headers;
     const void *value;
     size_t size;
 
     ck_assert_int_eq(saga_uuid_parse(&fields.id, id_text, NULL), 0);
-    for (int i = 0; given->texts[i] != NULL; i++) {
-        buffer_add_u32(&binary, (uint32_t)strlen(given->texts[i]));
-        buffer_add(&binary, given->texts[i], strlen(given->texts[i]));
-    }
-    fields.headers = (struct saga_bytes){ binary.data, binary.len };
-    if (given->key != NULL)
-        fields.key = (struct saga_bytes){ given->key, strlen(given->key) };
+    if (key != NULL)
+        fields.key = (struct saga_bytes){ key, strlen(key) };
     headers = record_make_headers(&fields, format, "/shop");
     for (size_t i = 0;
          rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
          i++)
         all = text_of("%s%s%s=%.*s", all, i > 0 ? ", " : "", name, (int)size, (const char *)value);
     rd_kafka_headers_destroy(headers);
-    buffer_clear(&binary);
+    return all;
+}
+
+static const char *
+headers_of(const struct given_row *given, enum record_format format, int64_t created_us)
+{
+    struct saga_pair pairs[TEXTS_MAX / 2 + 1] = { 0 };
+    struct buffer text = { 0 };
+    const char *all;
+
+    for (int i = 0; given->texts[i] != NULL; i += 2)
+        pairs[i / 2] = (struct saga_pair){ given->texts[i], given->texts[i + 1] };
+    headers_write(&text, pairs);
+    all = record_text((struct saga_bytes){ text.data, text.len }, given->key, format, created_us);
+    buffer_clear(&text);
     return all;
 }
 
@@ -69,7 +77,35 @@ static const struct {
     { "a message-id of the writer's does not go",
       { NULL, { "message-id", "forged", "a", "1" } },
       ", a=1" },
+    { "what the lines of the table could not hold as it is",
+      { NULL, { "a:b\\", "c: d\n\\n", "", "", "e", " f" } },
+      ", a:b\\=c: d\n\\n, =, e= f" },
 };
+
+/* A table is open to other writers too: any text is headers. */
+static const struct {
+    const char *text, *headers;
+} by_hand[] = {
+    { "", "" },
+    { "a", ", a=" },
+    { "a:b", ", a=b" },
+    { "a:  b: c ", ", a= b: c " },
+    { "\n\na: b\n", ", =, =, a=b" },
+    { "mess\\age-id: forged\na: \\", ", a=\\" },
+    { "a\\: b", ", a: b=" },
+};
+
+START_TEST(test_record_headers_by_hand)
+{
+    for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++) {
+        const struct saga_bytes text = { by_hand[i].text, strlen(by_hand[i].text) };
+        const char *found = record_text(text, NULL, RECORD_PLAIN, 0);
+
+        ck_assert_msg(strcmp(found, text_of("message-id=%s%s", id_text, by_hand[i].headers)) == 0,
+                      "%s: %s", by_hand[i].text, found);
+    }
+}
+END_TEST
 
 START_TEST(test_record_plain_headers_go_as_they_are)
 {
@@ -230,7 +266,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "outbox/record",
         .tests = TESTS(
-            test_record_plain_headers_go_as_they_are,
+            test_record_plain_headers_go_as_they_are, test_record_headers_by_hand,
             test_record_cloudevents_have_each_attribute_once, test_record_cloudevents_tell_the_time,
             test_record_formats_are_chosen_by_topic, test_record_formats_that_are_wrong_are_named),
     });
