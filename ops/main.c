@@ -26,6 +26,7 @@ static const char usage_text[] =
     "                         have none; all of the topic: --all\n"
     "  outbox discard ID --reason WHY  gives one parked message up\n"
     "  outbox show ID         all about one message (--payload)\n"
+    "  outbox audit           what operators did to it (--limit)\n"
     "  outbox streams N       divides the outbox into N streams (--dry-run)\n"
     "  outbox rebase          makes a restored outbox fit for a relay (--dry-run)\n"
     "  migrate up             applies the migrations that the database lacks\n"
@@ -85,6 +86,7 @@ static const struct verb {
     { "outbox", "retry", outbox_retry, "ra", 30000, 1, 2, " TOPIC [KEY] --reason WHY" },
     { "outbox", "discard", outbox_discard, "r", 30000, 1, 1, " ID --reason WHY" },
     { "outbox", "show", outbox_show, "p", 120000, 1, 1, " ID" },
+    { "outbox", "audit", outbox_audit, "l", 30000, 0, 0, "" },
     { "outbox", "streams", outbox_streams, "tn", 0, 1, 1, " N" },
     { "outbox", "rebase", outbox_rebase, "tn", 0, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },

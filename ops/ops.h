@@ -38,6 +38,7 @@ int outbox_parked(struct call *call);
 int outbox_retry(struct call *call);
 int outbox_discard(struct call *call);
 int outbox_show(struct call *call);
+int outbox_audit(struct call *call);
 int outbox_streams(struct call *call);
 int outbox_rebase(struct call *call);
 int migrate_up(struct call *call);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The statements of sagactl outbox status, parked, retry, discard and show.
+ * The statements of sagactl outbox status, parked, retry, discard, show and audit.
  */
 #ifndef OPS_OUTBOX_SQL_H
 #define OPS_OUTBOX_SQL_H
@@ -113,6 +113,12 @@
     "'messages', (SELECT coalesce(pg_catalog.json_agg(m), '[]') FROM outbox.show($1, $2) AS m),"   \
     "'kafka', (SELECT coalesce(pg_catalog.json_agg(k), '[]') FROM outbox.where_in_kafka($1) k),"   \
     "'audit', " SQL_JSON_ROWS(SQL_MESSAGE_AUDIT) ")::text"
+
+/* --- audit ------------------------------------------------------------------ */
+
+#define SQL_OUTBOX_AUDIT                                                                           \
+    "SELECT " SQL_AT("a.at") " AS at, a.who, a.verb, a.topic, a.key, a.message_id, a.reason"       \
+    "  FROM outbox.audit a ORDER BY a.id DESC LIMIT $1"
 
 /* clang-format on */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl outbox status, parked, retry, discard and show: looks at the outbox's
+ * sagactl outbox status, parked, retry, discard, show and audit: looks at the outbox's
  * views, and calls the SQL functions that are the operators' verbs.
  */
 #include "ops/ops.h"
@@ -222,5 +222,17 @@ outbox_show(struct call *call)
     else if (rc == 0)
         rc = show(call, &id, &err);
     pg_rollback(&call->pg);
+    return finish(rc, &err);
+}
+
+int
+outbox_audit(struct call *call)
+{
+    struct saga_error err = { 0 };
+    int rc = pg_connect(&call->pg, &err);
+
+    if (rc == 0)
+        rc = output_query(&call->pg, call->options.json, SQL_OUTBOX_AUDIT,
+                          PG_ARGS(PG_INT8(call->options.limit)), &err);
     return finish(rc, &err);
 }

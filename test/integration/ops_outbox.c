@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl outbox status, parked, retry, discard and show, and the views that
+ * sagactl outbox status, parked, retry, discard, show and audit, and the views that
  * they look at.
  */
 #include "test/support/outbox.h"
@@ -257,6 +257,12 @@ START_TEST(test_outbox_discard_gives_one_up)
     EXPECT_ANSWER(OUTBOX("retry", "orders", "b", "--reason", "x"), 0, "");
     EXPECT_ANSWER(OUTBOX("discard", ID_B, "--reason", "x"), 4, "a retry is asked for");
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM outbox.audit WHERE verb = 'discard'"), 1);
+
+    /* The last one first. */
+    ck_assert_str_eq(json(OUTBOX("audit", "--json"), "0,verb"), "retry");
+    ck_assert_str_eq(json(OUTBOX("audit", "--json"), "1,message_id"), ID_A);
+    EXPECT_ANSWER(OUTBOX("audit"), 0, "discard  orders  a");
+    ck_assert_ptr_null(strstr(OUTBOX("audit", "--limit", "1").out, "discard"));
 }
 END_TEST
 
