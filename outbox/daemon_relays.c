@@ -120,20 +120,23 @@ static void
 take_in(struct relays *relays, int i)
 {
     struct relay_thread *thread = &relays->all[i];
+    int rc = thread->rc;
 
     pthread_join(thread->thread, NULL);
     thread->running = false;
-    if (relays->stopping || relays->mode == SAGA_RELAY_ONCE)
+    if (relays->mode == SAGA_RELAY_ONCE || (rc != SAGA_EFENCED && (rc != SAGA_ENOTFOUND || i == 0)))
         return;
-    if (thread->rc == SAGA_ENOTFOUND && i > 0) {
+    thread->rc = 0;
+    if (relays->stopping)
+        return; /* it would have given the stream free in a moment */
+    if (rc == SAGA_ENOTFOUND) {
         atomic_store(&thread->gone, true);
-        thread->rc = 0;
-    } else if (thread->rc == SAGA_EFENCED) {
-        log_event(&relays->options.log, SAGA_LOG_WARNING, "overtaken; looks again",
-                  LOG_INT("stream", i), LOG_TEXT("error", thread->err.message));
-        relays->all[i].overtaken = true;
-        start_one(relays, thread);
+        return;
     }
+    log_event(&relays->options.log, SAGA_LOG_WARNING, "overtaken; looks again",
+              LOG_INT("stream", i), LOG_TEXT("error", thread->err.message));
+    thread->overtaken = true;
+    start_one(relays, thread);
 }
 
 /* True: the only stream there is has another owner. */
@@ -184,8 +187,10 @@ relays_tend(struct relays *relays)
         if (relays->all[i].running && atomic_load(&relays->all[i].ended))
             take_in(relays, i);
     grow(relays);
-    if (is_superfluous(relays))
+    if (is_superfluous(relays)) {
+        relays->superfluous = true;
         relays_stop(relays);
+    }
     for (int i = 0; i < relays->n; i++)
         none = none && !relays->all[i].running;
     return none;
@@ -200,7 +205,7 @@ relays_answer(const struct relays *relays, struct saga_error *err)
             return relays->all[i].rc;
         }
     }
-    if (relays->all[0].overtaken && relays->stopping)
+    if (relays->superfluous)
         return error_set(err, SAGA_EFENCED,
                          "another relay has taken over; it was thought that this one is gone");
     return 0;

@@ -33,6 +33,7 @@ struct relays {
     atomic_int n;             /* how many have a handle; never fewer than before */
     int mode, wake_fd;        /* an eventfd; written when a thread has ended */
     bool stopping;
+    bool superfluous; /* and therefore stopping */
     struct saga_relay_options options;
 };
 

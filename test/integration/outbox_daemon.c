@@ -204,6 +204,30 @@ START_TEST(test_daemon_o32_publishes_all_streams_and_follows_their_number)
 }
 END_TEST
 
+/* It was asleep for longer than its lease, and is told to reload before it has
+ * found out: that is no reason to end. */
+START_TEST(test_daemon_that_is_overtaken_while_it_reloads_waits_for_its_turn)
+{
+    struct process *relay, *other;
+
+    given_outbox();
+    settings("lease_ms = 600");
+    relay = start_daemon(ini, NULL);
+    WAIT_UNTIL(owned(relay) == 1, 10000);
+    process_freeze(relay);
+    other = start_daemon(ini, NULL);
+    WAIT_UNTIL(owned(other) == 1, 10000);
+    process_signal(relay, SIGHUP);
+    process_thaw(relay);
+    WAIT_UNTIL(has_logged(relay, "the new settings are in force"), 10000);
+    process_signal(other, SIGTERM);
+    process_expect(other, 0, 10000);
+    WAIT_UNTIL(owned(relay) == 1, 10000);
+    process_signal(relay, SIGTERM);
+    process_expect(relay, 0, 10000);
+}
+END_TEST
+
 /* --- settings -------------------------------------------------------------- */
 
 START_TEST(test_daemon_check_judges_settings_and_connects_to_nothing)
@@ -249,6 +273,7 @@ main(void)
                        test_daemon_goes_on_with_the_old_settings_if_the_new_are_wrong,
                        test_daemon_ends_at_once_at_the_second_signal, test_daemon_shows_no_secret,
                        test_daemon_o32_publishes_all_streams_and_follows_their_number,
+                       test_daemon_that_is_overtaken_while_it_reloads_waits_for_its_turn,
                        test_daemon_check_judges_settings_and_connects_to_nothing,
                        test_daemon_ini_that_is_installed_is_accepted_with_every_setting_on),
         .timeout_s = 60,
