@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -345,6 +346,15 @@ clear(struct daemon *daemon)
     close(daemon->wake_fd);
 }
 
+/* Messages are freed in the order in which they were made, and so most of them
+ * join a large free piece; each time the allocator would look through its lists
+ * of the smallest ones, which without this is a sixth of a drain's CPU time. */
+static void
+set_up_allocator(void)
+{
+    mallopt(M_MXFAST, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -356,6 +366,7 @@ main(int argc, char **argv)
         arguments_clear(&daemon.arguments);
         return rc == ARGUMENTS_EXIT ? EXIT_OK : EXIT_USAGE;
     }
+    set_up_allocator();
     if (open_signals(&daemon) != 0) {
         fprintf(stderr, "outbox-relay: %s\n", strerror(errno));
         return EXIT_FAILED;
