@@ -9,7 +9,7 @@
  * Without DURATION it is the short form of `make test`. A long one has a
  * cluster of three brokers instead of a single one.
  */
-/* serial */
+/* long */
 #include "test/chaos/faults.h"
 #include "test/chaos/judge.h"
 #include "test/support/db.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* serial */
+/* long */
 /*
  * Kills every kind of process at every crash point that it passes, while orders
  * go through the shop, and lets the outside checker judge what is left.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The outside checker can fail: a shop in which all is well is spoilt in every
  * way that the checker knows, one after the other, and each time it must say so.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The demo as a user starts it: it ends with its table, refuses what the mock
  * broker cannot hold, and leaves nothing behind when it is interrupted.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The consumer on real PostgreSQL, Kafka and Redis: what is applied, that it
  * is applied once, and what becomes of what cannot be applied.

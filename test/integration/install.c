@@ -6,8 +6,6 @@
 #include "test/support/process.h"
 #include "test/support/run.h"
 
-/* serial */
-
 START_TEST(test_install_is_complete_and_uninstall_takes_it_out)
 {
     struct process *check =

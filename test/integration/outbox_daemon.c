@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The daemon outbox-relay as an administrator sees it: what it does with signals
  * and new settings, that it publishes all streams, and where secrets do not show

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * Writing messages: from C and from SQL, what is stored and what is refused.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * Several relays and one stream: who publishes, who waits, who stops.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * Messages that Kafka will never take: they and the later ones of their keys
  * are parked, everything else flows, and what operators do about it keeps the

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * What the relay reads: every committed message, once, in causal order, while
  * transactions start, wait, commit and roll back around it.

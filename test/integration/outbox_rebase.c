@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * An outbox that was copied to another cluster: the relay refuses it, and
  * sagactl outbox rebase makes it fit, without losing or reordering anything.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * An outbox of several streams: which message belongs where, how processes share
  * them, and what happens when their number changes.
