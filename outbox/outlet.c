@@ -81,10 +81,16 @@ outlet_pause_ms(struct outlet *outlet)
 static int
 find_topic(struct outlet *outlet, const char *name, struct saga_error *err)
 {
+    size_t known = outlet->topics.n;
+
     if (outlet->last != NULL && strcmp(outlet->last->name, name) == 0)
         return 0;
     outlet->last = topics_get(&outlet->topics, name);
-    return outlet->last != NULL ? 0 : error_set(err, SAGA_ENOMEM, "out of memory");
+    if (outlet->last == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    if (outlet->topics.n > known)
+        outlet->last->format = (int)record_format_of(&outlet->options.formats, name);
+    return 0;
 }
 
 int

@@ -300,7 +300,6 @@ attach(struct sink *sink, struct topic *topic)
         return true;
     conf = rd_kafka_default_topic_conf_dup(sink->producer);
     rd_kafka_topic_conf_set_opaque(conf, topic);
-    topic->format = (int)record_format_of(sink->formats, topic->name);
     topic->handle = rd_kafka_topic_new(sink->producer, topic->name, conf);
     if (topic->handle == NULL)
         rd_kafka_topic_conf_destroy(conf);

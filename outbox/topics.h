@@ -31,9 +31,10 @@ struct topic {
     int64_t refused_until_ms;
     int32_t refusals; /* since the last delivery */
 
+    int format; /* enum record_format; the outlet sets it */
+
     /* The sink's: */
     void *handle;
-    int format;
     bool delivered; /* the present producer has delivered to it, so it exists */
 };
 

@@ -11,6 +11,7 @@
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct mock *mock;
@@ -65,6 +66,17 @@ sent(int64_t seq)
     return outcome == OUTLET_SENT;
 }
 
+/* How many acknowledgements have come. */
+static int64_t
+acks(void)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < SAGA_RELAY_BUCKETS; i++)
+        n += atomic_load(&tally.ack_us.counts[i]);
+    return n;
+}
+
 static void
 given_outlet(const char *transactional_id)
 {
@@ -85,12 +97,31 @@ START_TEST(test_outlet_closes_within_its_time_while_the_broker_is_silent)
     outlet.options.properties = SAGA_PAIRS({ "linger.ms", "1" });
     given_outlet("one");
     WAIT_UNTIL(sent(1), 5000);
-    WAIT_UNTIL((outlet_serve(&outlet, 0, true), atomic_load(&tally.ack_us.sum) > 0), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 0, true), acks() > 0), 5000);
     mock_delay(mock, 60000);
     ck_assert(sent(2)); /* in a transaction that cannot be aborted now */
     began = monotonic_us();
     outlet_close(&outlet);
     ck_assert_int_lt((monotonic_us() - began) / 1000, 1000);
+}
+END_TEST
+
+/* Its format is known before its handle is made. */
+START_TEST(test_outlet_knows_the_size_of_the_first_message_of_a_topic)
+{
+    char *payload = calloc(1, TOPIC_BYTES_ASSUMED);
+    struct row_fields large = row_of("");
+    int64_t bytes;
+
+    large.payload = (struct saga_bytes){ payload, TOPIC_BYTES_ASSUMED };
+    outlet.options.formats =
+        (struct record_formats){ SAGA_PAIRS({ "*", "cloudevents" }), "/outlet" };
+    given_outlet(NULL);
+    ck_assert(!sent(1)); /* first the limit is asked for */
+    bytes = sink_record_bytes(outlet.sink, outlet.last, &large);
+    WAIT_UNTIL(sent(1), 5000);
+    ck_assert_int_eq(bytes, sink_record_bytes(outlet.sink, outlet.last, &large));
+    free(payload);
 }
 END_TEST
 
@@ -111,7 +142,7 @@ START_TEST(test_outlet_outlives_a_producer_that_cannot_be_made)
     outlet.options.properties = NULL;
     given_outlet(NULL);
     WAIT_UNTIL(sent(1), 5000);
-    WAIT_UNTIL((outlet_serve(&outlet, 10, false), atomic_load(&tally.ack_us.sum) > 0), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 10, false), acks() > 0), 5000);
 }
 END_TEST
 
@@ -121,6 +152,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "outbox_outlet",
         .tests = TESTS(test_outlet_closes_within_its_time_while_the_broker_is_silent,
+                       test_outlet_knows_the_size_of_the_first_message_of_a_topic,
                        test_outlet_outlives_a_producer_that_cannot_be_made),
         .setup = setup,
         .teardown = teardown,
