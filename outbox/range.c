@@ -83,9 +83,9 @@ extend(struct range *range, int64_t seq, int64_t offset)
         range->last_offset = offset;
 }
 
-void
-ranges_note(struct ranges *ranges, const char *topic, int32_t partition, int64_t offset,
-            int64_t seq, int64_t now_ms)
+static void
+count(struct ranges *ranges, const char *topic, int32_t partition, int64_t offset, int64_t seq,
+      int64_t now_ms)
 {
     bool late = seq <= *ranges->floor_seq;
     struct range *range = NULL;
@@ -107,6 +107,50 @@ ranges_note(struct ranges *ranges, const char *topic, int32_t partition, int64_t
     else
         extend(range, seq, offset);
     range->stored = false;
+}
+
+static void
+keep(struct ranges *ranges, const struct note *note)
+{
+    if (ranges->n_notes == ranges->notes_capacity) {
+        size_t capacity = ranges->notes_capacity > 0 ? ranges->notes_capacity * 2 : 256;
+        struct note *grown = realloc(ranges->notes, capacity * sizeof *grown);
+
+        if (grown == NULL) {
+            ranges->failed = true;
+            return;
+        }
+        ranges->notes = grown;
+        ranges->notes_capacity = capacity;
+    }
+    ranges->notes[ranges->n_notes++] = *note;
+}
+
+void
+ranges_note(struct ranges *ranges, const char *topic, int32_t partition, int64_t offset,
+            int64_t seq, int64_t now_ms)
+{
+    if (ranges->transactional)
+        keep(ranges, &(struct note){ topic, partition, offset, seq });
+    else
+        count(ranges, topic, partition, offset, seq, now_ms);
+}
+
+void
+ranges_commit(struct ranges *ranges, int64_t now_ms)
+{
+    for (size_t i = 0; i < ranges->n_notes; i++) {
+        const struct note *note = &ranges->notes[i];
+
+        count(ranges, note->topic, note->partition, note->offset, note->seq, now_ms);
+    }
+    ranges->n_notes = 0;
+}
+
+void
+ranges_abort(struct ranges *ranges)
+{
+    ranges->n_notes = 0;
 }
 
 bool
@@ -176,5 +220,8 @@ ranges_clear(struct ranges *ranges)
     for (size_t i = 0; i < ranges->n; i++)
         free(ranges->all[i].topic);
     free(ranges->all);
-    *ranges = (struct ranges){ .wanted = ranges->wanted, .floor_seq = ranges->floor_seq };
+    free(ranges->notes);
+    *ranges = (struct ranges){ .wanted = ranges->wanted,
+                               .transactional = ranges->transactional,
+                               .floor_seq = ranges->floor_seq };
 }

@@ -22,12 +22,22 @@ struct range {
     bool stored;      /* as it is */
 };
 
+/* An acknowledgement whose transaction is not committed yet. */
+struct note {
+    const char *topic;
+    int32_t partition;
+    int64_t offset, seq;
+};
+
 struct ranges {
     bool wanted;              /* else nothing is kept */
+    bool transactional;       /* what is noted counts from ranges_commit() on */
     const int64_t *floor_seq; /* of the pair that is being published */
     struct range *all;
     size_t n, capacity, last; /* `last`: the one that was noted last */
     size_t n_late;
+    struct note *notes;
+    size_t n_notes, notes_capacity;
     bool failed; /* out of memory: one is missing, and the cursor must not move */
 };
 
@@ -35,9 +45,15 @@ struct ranges {
  * the time, so that what has been consumed does not stop being so. */
 enum { RANGE_MS = 500 };
 
-/* A message was acknowledged; `offset` below 0: Kafka did not tell. */
+/* A message was acknowledged; `offset` below 0: Kafka did not tell. Where it is
+ * transactional, `topic` must stay until one of the next two. */
 void ranges_note(struct ranges *ranges, const char *topic, int32_t partition, int64_t offset,
                  int64_t seq, int64_t now_ms);
+
+/* The transaction of all that were noted since is committed; or never will be,
+ * so that they lie elsewhere or nowhere. */
+void ranges_commit(struct ranges *ranges, int64_t now_ms);
+void ranges_abort(struct ranges *ranges);
 
 /* Whether something must be stored before, or together with, the cursor. */
 bool ranges_pending(const struct ranges *ranges);
@@ -52,6 +68,6 @@ void range_columns_clear(struct range_columns *columns);
 /* They are stored. */
 void ranges_stored(struct ranges *ranges);
 
-void ranges_clear(struct ranges *ranges); /* keeps `wanted` and `floor_seq` */
+void ranges_clear(struct ranges *ranges); /* keeps what its user has set */
 
 #endif

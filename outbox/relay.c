@@ -199,6 +199,7 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     p->cursor.stream = options->stream;
     p->cursor.transactional = options->transactional != 0;
     p->cursor.ranges.wanted = relay->groups[0] != NULL;
+    p->cursor.ranges.transactional = options->transactional != 0;
     p->cursor.ranges.floor_seq = &p->cursor.floor_seq;
     p->groups = (const char *const *)relay->groups;
     p->cursor.lease_ms = option_or(options->lease_ms, LEASE_MS);

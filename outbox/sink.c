@@ -277,6 +277,7 @@ sink_close(struct sink *sink)
     transaction_close(&sink->transaction, sink->close_ms);
     rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(sink->producer, sink->close_ms);
+    ranges_abort(sink->ranges);
     tell_failure(sink);
     limits_close(&sink->limits);
     for (size_t i = 0; i < sink->topics->n; i++)
@@ -452,6 +453,17 @@ serve_limits(struct sink *sink, int wait_ms)
     return wait_ms < ASKING_MS ? wait_ms : ASKING_MS;
 }
 
+/* What it has acknowledged counts when it is committed. */
+static void
+serve_transaction(struct sink *sink, int wait_ms)
+{
+    bool any = sink->transaction.n > 0;
+
+    if (well(sink, transaction_serve(&sink->transaction, sink->window, wait_ms)) && any &&
+        sink->transaction.n == 0)
+        ranges_commit(sink->ranges, clock_mono_coarse_ms());
+}
+
 void
 sink_serve(struct sink *sink, int wait_ms)
 {
@@ -462,7 +474,7 @@ sink_serve(struct sink *sink, int wait_ms)
     wait_ms = serve_limits(sink, wait_ms);
     sink->acked_ms = 0;
     if (!sink->broken)
-        well(sink, transaction_serve(&sink->transaction, sink->window, wait_ms));
+        serve_transaction(sink, wait_ms);
     rd_kafka_poll(sink->producer,
                   sink->transaction.producer != NULL && window_open(sink->window) > 0 ? 0
                                                                                       : wait_ms);

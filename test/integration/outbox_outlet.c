@@ -125,6 +125,29 @@ START_TEST(test_outlet_knows_the_size_of_the_first_message_of_a_topic)
 }
 END_TEST
 
+/* What has an offset in a transaction that was aborted was not published there. */
+START_TEST(test_outlet_notes_no_offsets_of_an_aborted_transaction)
+{
+    ranges.wanted = ranges.transactional = true;
+    mock_commit_errors(mock, 1, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    given_outlet("one");
+    WAIT_UNTIL(sent(1), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 10, false), outlet_broken(&outlet)), 5000);
+    ck_assert_int_eq(acks(), 1);
+    ck_assert(!ranges_pending(&ranges));
+    outlet_close(&outlet);
+    window_reset(&outlet.window);
+
+    given_outlet("one");
+    WAIT_UNTIL(sent(1), 5000);
+    WAIT_UNTIL((outlet_serve(&outlet, 10, false), ranges_pending(&ranges)), 5000);
+    ck_assert_int_eq(acks(), 2);
+    ck_assert_uint_eq(ranges.n, 1);
+    ck_assert_int_eq(ranges.all[0].last_seq, 1);
+    ck_assert_int_gt(ranges.all[0].first_offset, 0); /* there lies the aborted one */
+}
+END_TEST
+
 /* Out of file descriptors, or a certificate's file is being replaced: what was
  * right when the relay started will be right again. */
 START_TEST(test_outlet_outlives_a_producer_that_cannot_be_made)
@@ -153,6 +176,7 @@ main(void)
         .name = "outbox_outlet",
         .tests = TESTS(test_outlet_closes_within_its_time_while_the_broker_is_silent,
                        test_outlet_knows_the_size_of_the_first_message_of_a_topic,
+                       test_outlet_notes_no_offsets_of_an_aborted_transaction,
                        test_outlet_outlives_a_producer_that_cannot_be_made),
         .setup = setup,
         .teardown = teardown,

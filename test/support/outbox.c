@@ -305,13 +305,25 @@ mock_topic(struct mock *mock, const char *topic, int partitions)
     ck_assert_int_eq(rd_kafka_mock_topic_create(mock->cluster, topic, partitions, 1), 0);
 }
 
+enum { PRODUCE = 0, END_TXN = 26 }; /* Kafka's numbers of requests */
+
+static void
+request_errors(struct mock *mock, int16_t request, int n, int error)
+{
+    for (int i = 0; i < n; i++)
+        rd_kafka_mock_push_request_errors(mock->cluster, request, 1, (rd_kafka_resp_err_t)error);
+}
+
 void
 mock_produce_errors(struct mock *mock, int n, int error)
 {
-    enum { PRODUCE = 0 };
+    request_errors(mock, PRODUCE, n, error);
+}
 
-    for (int i = 0; i < n; i++)
-        rd_kafka_mock_push_request_errors(mock->cluster, PRODUCE, 1, (rd_kafka_resp_err_t)error);
+void
+mock_commit_errors(struct mock *mock, int n, int error)
+{
+    request_errors(mock, END_TXN, n, error);
 }
 
 void

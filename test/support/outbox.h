@@ -72,6 +72,8 @@ void mock_topic(struct mock *mock, const char *topic, int partitions);
 void mock_topic_error(struct mock *mock, const char *topic, int error);
 /* The next `n` produce requests are answered with `error` (and not written). */
 void mock_produce_errors(struct mock *mock, int n, int error);
+/* The same for requests to end a transaction. */
+void mock_commit_errors(struct mock *mock, int n, int error);
 /* Milliseconds from a request to its answer. */
 void mock_delay(struct mock *mock, int ms);
 void mock_down(struct mock *mock, bool down);
