@@ -3,6 +3,14 @@
 -- The barrier of saga participants: what each step and each compensation was
 -- answered, so that it is answered the same whenever it is asked again.
 
+-- As idempotency.inbox_mark. Rows are deleted, not emptied with a partition:
+-- docs/decisions/0008-inbox-ring.md
+CREATE SEQUENCE idempotency.barrier_mark AS integer MINVALUE 0 START 0;
+COMMENT ON SEQUENCE idempotency.barrier_mark IS
+    'its last value is the oldest day, counted from 1970, whose sagas are still known. Only ever '
+    'raised, by idempotency.clean_up(); see idempotency.horizon';
+DO $$ BEGIN PERFORM pg_catalog.setval('idempotency.barrier_mark', 0); END $$;
+
 CREATE TABLE idempotency.barrier (
     consumer        text        NOT NULL,
     saga_id         uuid        NOT NULL,
@@ -25,9 +33,8 @@ CREATE TABLE idempotency.barrier (
     CONSTRAINT barrier_reason CHECK (outcome = 'done' OR reason IS NOT NULL)
 );
 
--- For cleaning up by the age of the saga. Rows arrive almost in this order, so
--- a block range index is enough and costs the insert nothing.
-CREATE INDEX barrier_saga_started_at ON idempotency.barrier USING brin (saga_started_at);
+-- For cleaning up by the age of the saga.
+CREATE INDEX barrier_saga_started_at ON idempotency.barrier (saga_started_at);
 
 COMMENT ON TABLE idempotency.barrier IS
     'One row for each step of each saga that this database takes part in, and one for its '
@@ -57,8 +64,10 @@ COMMENT ON COLUMN idempotency.barrier.saga_started_at IS
 COMMENT ON COLUMN idempotency.barrier.created_at IS 'When the answer was first given.';
 
 ALTER TABLE idempotency.barrier OWNER TO saga_owner;
+ALTER SEQUENCE idempotency.barrier_mark OWNER TO saga_owner;
 
 -- Participants write answers and never take one back.
 GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
 GRANT UPDATE (outcome, reason, reply) ON idempotency.barrier TO saga_app;
 GRANT SELECT ON idempotency.barrier TO saga_monitor;
+GRANT SELECT ON SEQUENCE idempotency.barrier_mark TO saga_app, saga_monitor;
