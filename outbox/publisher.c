@@ -7,20 +7,17 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/error.h"
+#include "outbox/next_pair.h"
 #include "outbox/retry.h"
-#include "outbox/standby.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     PAGES_MAX = 3, /* one being read, one handed over, one being acknowledged */
     BATCH_BYTES = 1 << 20,
     SERVE_MS = 50, /* longest wait for the brokers before looking around */
     UNWATCH_MS = 1000,
-    STORE_MS = 100,       /* between two writes of a position within a pair */
-    IDLE_STORE_MS = 1000, /* and of one that only shortens the next look */
-    COSTLY_MS = 5         /* an empty look that takes less is not worth it */
+    STORE_MS = 100 /* between two writes of a position within a pair */
 };
 
 bool
@@ -126,6 +123,17 @@ watch_groups(struct publisher *p, struct saga_error *err)
     rc = watch_nobody(&p->writer, p->cursor.stream, &done, err);
     p->unwatch_ms = done ? 0 : clock_mono_ms() + UNWATCH_MS;
     return rc;
+}
+
+static int
+begin_to_watch(struct publisher *p, bool once, struct saga_error *err)
+{
+    p->unwatch_ms = p->cursor.ranges.wanted ? 0 : clock_mono_ms();
+    if (!p->cursor.ranges.wanted)
+        return watch_groups(p, err);
+    if (p->cursor.stream != 0 || once || p->watch != NULL)
+        return 0;
+    return watch_open(&p->watch, &p->outlet.options, p->groups, err);
 }
 
 static int
@@ -363,120 +371,13 @@ resume_pair(struct publisher *p, struct saga_error *err)
     return rc != 0 ? rc : publish_pair(p, err);
 }
 
-/* --- looking for the next ---------------------------------------------- */
-
-static int
-first_page(struct publisher *p, struct page **page, struct saga_error *err)
-{
-    int rc = source_open(&p->source, &p->cursor, p->look.snapshot, 0, err);
-
-    if (rc == 0)
-        rc = source_request(&p->source, err);
-    return rc != 0 ? rc : source_receive(&p->source, page, err);
-}
-
-/* Whether looking has become expensive since the cursor was moved, so that it
- * takes less when that is done again. Slow it may be for other reasons. */
-static bool
-grown_costly(struct publisher *p, int64_t took_ms)
-{
-    int64_t ms = took_ms > 0 ? took_ms : 1, quickest = p->quickest_ms;
-
-    if (quickest == 0 || ms < quickest)
-        p->quickest_ms = ms;
-    return quickest > 0 && ms >= COSTLY_MS && ms >= 2 * quickest &&
-           clock_mono_ms() - p->stored_ms >= IDLE_STORE_MS;
-}
-
-/*
- * Nothing new. Every write of the cursor makes a new xid, and so a snapshot
- * that has to be looked at again: it is moved only together with the lease, or
- * when looking has become expensive because it begins so far back.
- */
-static int
-nothing_new(struct publisher *p, bool costly, struct saga_error *err)
-{
-    if (!costly && !cursor_renewal_due(&p->cursor))
-        return 0;
-    if (strcmp(p->look.snapshot, p->cursor.prev) == 0)
-        return publisher_keep_lease(p, err);
-    p->quickest_ms = 0;
-    return publisher_wrote(p,
-                           cursor_skip(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, err));
-}
-
-/* Nothing may be published that a crash could still erase. If the log is not on
- * disk up to the commits that we have seen, our own commit takes it there:
- * waiting for somebody else's could take for ever. With the standbys' gate it
- * always waits, and for them too. */
-static int
-begin_pair(struct publisher *p, struct saga_error *err)
-{
-    bool durable = p->look.at_risk || p->standby_gate;
-    int32_t warnings = p->writer.warnings;
-    int rc = publisher_wrote(
-        p, cursor_begin(&p->cursor, &p->writer, p->look.snapshot, p->look.seq, durable, err));
-
-    if (rc == 0 && p->standby_gate)
-        rc = standby_waited(&p->writer, warnings, err);
-    atomic_fetch_add(&p->tally->pairs, 1);
-    atomic_fetch_add(&p->tally->forced_flushes, durable ? 1 : 0);
-    p->settled_seq = 0;
-    return rc;
-}
-
-/* Looks once and opens a pair if there are rows in it. */
-static int
-look_for_pair(struct publisher *p, bool *opened, struct saga_error *err)
-{
-    int64_t before = clock_mono_ms();
-    struct page *page = NULL;
-    int rc = source_look(&p->look, &p->reader, err);
-
-    *opened = false;
-    atomic_fetch_add(&p->tally->polls, 1);
-    if (rc != 0)
-        return rc;
-    tally_answered(p->tally);
-    tally_snapshot(p->tally, p->look.snapshot);
-    if (strcmp(p->look.snapshot, p->cursor.prev) == 0 ||
-        (p->empty != NULL && strcmp(p->look.snapshot, p->empty) == 0))
-        return nothing_new(p, false, err);
-    rc = first_page(p, &page, err);
-    if (rc != 0)
-        return rc;
-    if (page->n == 0) {
-        source_give_back(&p->source, page);
-        free(p->empty);
-        p->empty = p->look.snapshot;
-        p->look.snapshot = strdup(p->empty);
-        if (p->look.snapshot == NULL)
-            return error_set(err, SAGA_ENOMEM, "out of memory");
-        return nothing_new(p, grown_costly(p, clock_mono_ms() - before), err);
-    }
-    page_add(p, page);
-    rc = begin_pair(p, err);
-    *opened = rc == 0;
-    return rc;
-}
-
-static int
-begin_to_watch(struct publisher *p, bool once, struct saga_error *err)
-{
-    p->unwatch_ms = p->cursor.ranges.wanted ? 0 : clock_mono_ms();
-    if (!p->cursor.ranges.wanted)
-        return watch_groups(p, err);
-    if (p->cursor.stream != 0 || once || p->watch != NULL)
-        return 0;
-    return watch_open(&p->watch, &p->outlet.options, p->groups, err);
-}
-
 int
 publisher_run(struct publisher *p, bool once, struct saga_error *err)
 {
     /* Every look also sees to the lease. */
     int64_t longest_ms = p->idle_ms < p->cursor.lease_ms / 6 ? p->idle_ms : p->cursor.lease_ms / 6;
     int64_t pause_ms = 1;
+    struct page *first;
     bool opened, retried = false;
     int rc = outlet_open(&p->outlet, err);
 
@@ -491,11 +392,14 @@ publisher_run(struct publisher *p, bool once, struct saga_error *err)
         if (rc == 0 && p->cursor.stream == 0 && !retried)
             rc = chores_do(&p->chores, &p->writer, once, err);
         if (rc == 0 && !publisher_stopped(p))
-            rc = look_for_pair(p, &opened, err);
+            rc = next_pair(p, &first, err);
         else
             break;
-        if (rc == 0 && opened)
+        opened = rc == 0 && first != NULL;
+        if (opened) {
+            page_add(p, first);
             rc = publish_pair(p, err);
+        }
         if (rc == 0)
             rc = watch_groups(p, err);
         if (rc != 0 || (once && !retried))

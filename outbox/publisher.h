@@ -53,7 +53,7 @@ int publisher_run(struct publisher *publisher, bool once, struct saga_error *err
  * topics; the connections stay. */
 void publisher_forget(struct publisher *publisher);
 
-/* --- for those who work on its behalf (retry.c) --------------------------- */
+/* --- for those who work on its behalf (next_pair.c, retry.c) ------------ */
 
 /* Whether to come to an end; the next owner may also be another one who asked. */
 bool publisher_stopped(const struct publisher *publisher);
