@@ -20,6 +20,12 @@
     "       FROM pg_catalog.jsonb_each_text(i.data) e),"                                           \
     " pg_catalog.clock_timestamp()"
 
+/* A line of outbox.message.headers, written as headers_write() does; NULL for a
+ * value that is NULL. */
+#define SQL_HEADER(name, value)                                                                    \
+    "'" name ": ' || pg_catalog.replace(pg_catalog.replace(" value                                 \
+    ", E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n')"
+
 /*
  * Which sagas are due and in nobody's hands. The locks are given back at once,
  * and one of them is taken by SQL_TAKE: a row that has changed between this
@@ -122,11 +128,11 @@
     "  m.message_id FROM u JOIN m ON m.id = u.id),"                                                \
     "o AS (INSERT INTO outbox.message (message_id, topic, key, headers, payload)"                  \
     " SELECT m.message_id, m.topic, u.id::text,"                                                   \
-    "  ARRAY['" WIRE_SAGA_ID "', u.id::text, '" WIRE_SAGA_DEFINITION "', $27,"                     \
-    "   '" WIRE_SAGA_STEP "', m.step, '" WIRE_SAGA_ACTION "', m.action,"                           \
-    "   '" WIRE_SAGA_ATTEMPT "', m.attempt::text, '" WIRE_SAGA_REPLY_TO "', $28]"                  \
-    "  || CASE WHEN u.traceparent IS NULL THEN '{}'::text[]"                                       \
-    "     ELSE ARRAY['" WIRE_TRACEPARENT "', u.traceparent] END,"                                  \
+    "  pg_catalog.concat_ws(E'\\n', '" WIRE_SAGA_ID ": ' || u.id,"                                 \
+    "   " SQL_HEADER(WIRE_SAGA_DEFINITION, "$27") ", " SQL_HEADER(WIRE_SAGA_STEP, "m.step") ","    \
+    "   '" WIRE_SAGA_ACTION ": ' || m.action, '" WIRE_SAGA_ATTEMPT ": ' || m.attempt,"             \
+    "   " SQL_HEADER(WIRE_SAGA_REPLY_TO, "$28") ","                                                \
+    "   " SQL_HEADER(WIRE_TRACEPARENT, "u.traceparent") "),"                                       \
     "  pg_catalog.convert_to(u.data::text, 'UTF8') FROM u JOIN m ON m.id = u.id)"                  \
     " SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM u) <> pg_catalog.cardinality($1)"          \
     "  THEN saga.overtaken() END"

@@ -79,8 +79,8 @@ static const char SQL_MESSAGES[] =
     "    sent (sender, topic, reader);"
     "SELECT outbox.enqueue(topic, convert_to(action, 'UTF8'), key, '{}', id) FROM traffic"
     "  WHERE sender = '%1$s' ORDER BY action;"
-    "INSERT INTO idempotency.inbox (consumer, message_id, hash, topic, partition, \"offset\")"
-    "  SELECT '%1$s', id, '', topic, 0, 0 FROM traffic WHERE reader = '%1$s'";
+    "INSERT INTO idempotency.inbox (consumer, message_id, hash, topic, partition, \"offset\", slot)"
+    "  SELECT '%1$s', id, '', topic, 0, 0, 0 FROM traffic WHERE reader = '%1$s'";
 
 /* What the steps have moved, by the service's number. */
 static const char *const SQL_BUSINESS[N_DATABASES] = {

@@ -30,7 +30,7 @@ static struct gate *
 given_gate(const char *address, int32_t lease_ms, int32_t window_ms)
 {
     const struct gate_options options = {
-        .address = address, .timeout_ms = 40, .lease_ms = lease_ms, .window_ms = window_ms
+        .address = address, .timeout_ms = 200, .lease_ms = lease_ms, .window_ms = window_ms
     };
     struct gate *gate = NULL;
     struct saga_error err;
@@ -136,7 +136,7 @@ START_TEST(test_gate_never_takes_a_late_answer_for_the_next_questions_i24)
     struct gate *gate = given_gate(proxy_address(proxy), 30000, 30000);
 
     gate_done(writer, done, hash);
-    proxy_delay(proxy, 1, 70);
+    proxy_delay(proxy, 1, 500);
     ck_assert_int_eq(gate_enter(gate, done, hash), GATE_GO); /* too late to be believed */
     WAIT_UNTIL(answers_after_going_on(gate, unique_name("new"), proxy) > 4, 5000);
     ck_assert_int_eq(gate_enter(gate, done, hash), GATE_SKIP);

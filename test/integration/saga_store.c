@@ -91,7 +91,7 @@ moved(struct stored *stored, struct outcome *outcome, int64_t now_us)
 static const char *
 header(const char *name)
 {
-    return db_text(conn, "SELECT headers[array_position(headers, '%s') + 1] FROM outbox.message",
+    return db_text(conn, "SELECT substring(headers FROM '(?n)^%s: (.*)$') FROM outbox.message",
                    name);
 }
 
@@ -118,7 +118,10 @@ START_TEST(test_command_carries_what_the_protocol_says)
     ck_assert_str_eq(header("saga-attempt"), "1");
     ck_assert_str_eq(header("saga-reply-to"), "order.replies");
     ck_assert_str_eq(header("traceparent"), "00-t");
-    ck_assert_int_eq(db_int(conn, "SELECT cardinality(headers) FROM outbox.message"), 14);
+    ck_assert_int_eq(
+        db_int(conn,
+               "SELECT cardinality(regexp_split_to_array(headers, '\\n')) FROM outbox.message"),
+        7);
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM saga.history h JOIN outbox.message m"
                                   " ON m.message_id = h.message_id WHERE h.event = 'sent'"
                                   " AND h.step = 'reserve' AND h.step_state = 'waiting'"),

@@ -4,6 +4,7 @@
  */
 #include "test/support/post.h"
 
+#include "outbox/headers.h"
 #include "test/support/db.h"
 #include "test/support/run.h"
 
@@ -16,15 +17,25 @@
 static struct saga_pair *
 take_headers(PGconn *conn, int64_t seq)
 {
-    int n = (int)db_int(conn, "SELECT cardinality(headers) / 2 " MESSAGE, seq);
-    struct saga_pair *headers = calloc((size_t)n + 1, sizeof *headers);
+    const char *text = db_text(conn, "SELECT headers " MESSAGE, seq);
+    struct headers_reader reader = { text, text + strlen(text), malloc(strlen(text) + 1) };
+    struct saga_bytes name, value;
+    struct saga_pair *headers = NULL;
+    size_t n = 0;
 
-    ck_assert_ptr_nonnull(headers);
+    ck_assert_ptr_nonnull(reader.scratch);
+    at_test_end(free, reader.scratch);
+    do {
+        headers = realloc(headers, (n + 1) * sizeof *headers);
+        ck_assert_ptr_nonnull(headers);
+        headers[n] = (struct saga_pair){ NULL, NULL };
+        if (!headers_next(&reader, &name, &value))
+            break;
+        headers[n++] =
+            (struct saga_pair){ text_of("%.*s", (int)name.len, (const char *)name.data),
+                                text_of("%.*s", (int)value.len, (const char *)value.data) };
+    } while (true);
     at_test_end(free, headers);
-    for (int i = 0; i < n; i++) {
-        headers[i].name = db_text(conn, "SELECT headers[%d] " MESSAGE, 2 * i + 1, seq);
-        headers[i].value = db_text(conn, "SELECT headers[%d] " MESSAGE, 2 * i + 2, seq);
-    }
     return headers;
 }
 
