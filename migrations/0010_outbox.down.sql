@@ -3,7 +3,7 @@
 -- Takes the outbox out, with the messages that are not published yet.
 
 DROP PROCEDURE outbox.enqueue_all(boolean, uuid[], text[], text[], text[], bytea[], timestamptz[]);
-DROP PROCEDURE outbox.enqueue_one(boolean, uuid, text, text, text[], bytea, timestamptz);
+DROP PROCEDURE outbox.enqueue_one(boolean, uuid, text, text, text, bytea, timestamptz);
 DROP PROCEDURE outbox.demand_transaction();
 DROP FUNCTION outbox.call_try_rollback();
 DROP PROCEDURE outbox.try_rollback();
