@@ -55,7 +55,7 @@ wrote(const struct barrier *barrier, enum barrier_action action)
 static enum barrier_step
 step_before(const struct barrier *barrier)
 {
-    if (wrote(barrier, BARRIER_RUN) || barrier->found.n == 0)
+    if (wrote(barrier, BARRIER_RUN) || pg_is_null(&barrier->found, 0, 0))
         return BARRIER_STEP_ABSENT;
     return strcmp(pg_text(&barrier->found, 0, 0), "done") == 0 ? BARRIER_STEP_DONE
                                                                : BARRIER_STEP_REFUSED;
@@ -65,7 +65,7 @@ enum barrier_verdict
 barrier_verdict(const struct barrier *barrier)
 {
     return barrier_judge(barrier->key->action, wrote(barrier, barrier->key->action),
-                         step_before(barrier));
+                         pg_bool(&barrier->found, 0, 1), step_before(barrier));
 }
 
 struct pg_statement
@@ -78,6 +78,13 @@ barrier_answer(struct barrier *barrier, bool refused, const char *reason, struct
     barrier->args[6] = PG_ARRAY(names);
     barrier->args[7] = PG_ARRAY(values);
     return (struct pg_statement){ .sql = SQL_BARRIER_ANSWER, .args = barrier->args, .n_args = 8 };
+}
+
+struct pg_statement
+barrier_forgotten(struct barrier *barrier)
+{
+    return (
+        struct pg_statement){ .sql = SQL_BARRIER_FORGOTTEN, .args = barrier->args, .n_args = 4 };
 }
 
 void

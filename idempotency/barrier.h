@@ -61,6 +61,9 @@ enum barrier_verdict barrier_verdict(const struct barrier *barrier);
 struct pg_statement barrier_answer(struct barrier *barrier, bool refused, const char *reason,
                                    struct pg_array *names, struct pg_array *values);
 
+/* The statement after BARRIER_UNKNOWN: that nobody knows is the answer. */
+struct pg_statement barrier_forgotten(struct barrier *barrier);
+
 void barrier_clear(struct barrier *barrier);
 
 #endif

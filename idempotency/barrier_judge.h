@@ -9,6 +9,10 @@
  *     compensate   new          done              call the function
  *     compensate   new          refused, or none  nothing; it is undone already
  *     compensate   there                          the first answer again
+ *     any          new, and forgotten             say that nobody knows
+ *
+ * Forgotten: the saga is so old that rows of it have been removed, so that a
+ * new row does not mean that there was none.
  *
  * A step that comes after its compensation needs no line of its own: the
  * compensation has written the step's row, as a refusal.
@@ -23,9 +27,10 @@ enum barrier_action { BARRIER_RUN, BARRIER_COMPENSATE };
 /* The step's own row, as it was before a compensation asked. */
 enum barrier_step { BARRIER_STEP_ABSENT, BARRIER_STEP_DONE, BARRIER_STEP_REFUSED };
 
-enum barrier_verdict { BARRIER_ENTER, BARRIER_ANSWERED, BARRIER_NOTHING_TO_UNDO };
+enum barrier_verdict { BARRIER_ENTER, BARRIER_ANSWERED, BARRIER_NOTHING_TO_UNDO, BARRIER_UNKNOWN };
 
 /* `is_new`: the row of this very action was not there before. */
-enum barrier_verdict barrier_judge(enum barrier_action action, bool is_new, enum barrier_step step);
+enum barrier_verdict barrier_judge(enum barrier_action action, bool is_new, bool forgotten,
+                                   enum barrier_step step);
 
 #endif

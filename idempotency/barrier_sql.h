@@ -26,15 +26,24 @@
     " ON CONFLICT DO NOTHING RETURNING action"
 
 /* A statement of its own: the snapshot of the INSERT is older than a rival that
- * it has waited for. */
+ * it has waited for. The mark is read after the INSERT, too: who removes rows
+ * raises it first, so that no row can have gone before and be missed here. */
 #define SQL_BARRIER_STEP                                                                           \
-    "SELECT outcome FROM idempotency.barrier"                                                      \
-    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'"
+    "SELECT (SELECT outcome FROM idempotency.barrier"                                              \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'),"                     \
+    " COALESCE(idempotency.day_of(pg_catalog.uuid_send($2))"                                       \
+    " < pg_catalog.pg_sequence_last_value('idempotency.barrier_mark'), false)"
 
 /* Only ever in the transaction that has written the row. */
 #define SQL_BARRIER_ANSWER                                                                         \
     "UPDATE idempotency.barrier SET outcome = $5, reason = $6,"                                    \
     " reply = pg_catalog.jsonb_object($7::text[], $8::text[])::text"                               \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4"
+
+/* What this command has written, for who asks before it is removed again. */
+#define SQL_BARRIER_FORGOTTEN                                                                      \
+    "UPDATE idempotency.barrier SET outcome = 'unknown', reason ="                                 \
+    " 'the saga is older than what this participant remembers'"                                    \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND message_id = $4"
 
 #endif

@@ -29,7 +29,8 @@ CREATE TABLE idempotency.barrier (
                                     AND step <> '' AND octet_length(step) <= 255),
     CONSTRAINT barrier_action CHECK (action IN ('run', 'compensate')),
     -- A compensation is never refused: whatever stands against it is retried.
-    CONSTRAINT barrier_outcome CHECK (outcome = 'done' OR (outcome = 'refused' AND action = 'run')),
+    CONSTRAINT barrier_outcome CHECK (outcome IN ('done', 'unknown')
+                                      OR (outcome = 'refused' AND action = 'run')),
     CONSTRAINT barrier_reason CHECK (outcome = 'done' OR reason IS NOT NULL)
 );
 
@@ -49,7 +50,7 @@ COMMENT ON COLUMN idempotency.barrier.action IS
     'Header saga-action: run, or compensate (undo what run did).';
 COMMENT ON COLUMN idempotency.barrier.outcome IS
     'done: its rows were committed together with this one. refused: nothing was done and never '
-    'will be, because of the reason.';
+    'will be, because of the reason. unknown: the saga was too old when it was asked.';
 COMMENT ON COLUMN idempotency.barrier.reason IS
     'Why it was refused; or a remark on what was done, such as a compensation that found nothing '
     'to undo.';

@@ -160,7 +160,7 @@ COMMENT ON COLUMN saga.history.id IS 'Ascending within a saga.';
 COMMENT ON COLUMN saga.history.version IS 'saga.instance.version after it.';
 COMMENT ON COLUMN saga.history.event IS
     'started; done, wait, retry, refused, error (what a step answered); sent (a command); timeout; '
-    'deadline; cancel; cancel_refused (behind the pivot); resumed; mismatch (no worker can go on '
+    'unknown (the participant has forgotten); deadline; cancel; cancel_refused (behind the pivot); resumed; mismatch (no worker can go on '
     'with it as it is: see the reason).';
 COMMENT ON COLUMN saga.history.step IS 'The step that it is about, if any.';
 COMMENT ON COLUMN saga.history.action IS 'run, or compensate (the step''s compensation).';

@@ -182,6 +182,8 @@ call_function(struct handling *handling, void *user, struct saga_error *err)
 static int
 carry_out(struct handling *handling, bool duplicate, void *user, struct saga_error *err)
 {
+    int rc;
+
     switch (barrier_verdict(&handling->barrier)) {
     case BARRIER_ENTER:
         /* The inbox remembers the command and the barrier does not: the answer
@@ -193,6 +195,10 @@ carry_out(struct handling *handling, bool duplicate, void *user, struct saga_err
         return call_function(handling, user, err);
     case BARRIER_NOTHING_TO_UNDO:
         return answer(handling, NULL, false, "nothing to undo", err);
+    case BARRIER_UNKNOWN:
+        rc = pg_batch(handling->pg,
+                      (struct pg_statement[]){ barrier_forgotten(&handling->barrier) }, 1, err);
+        return rc != 0 ? rc : answer(handling, NULL, false, NULL, err);
     default:
         return answer(handling, NULL, false, NULL, err);
     }

@@ -469,21 +469,38 @@ unpark(struct move *m)
 /* All attempts get the same answer from the participant's barrier, so it does
  * not matter which of them this one belongs to. If a parked saga's answer comes
  * at last, that was what it lacked. */
+static bool
+waits_for_reply(const struct move *m)
+{
+    const struct step_now *step = step_at(m, m->event->step);
+
+    return m->event->step < m->instance->n_steps &&
+           (m->event->undo ? step->state == STEP_COMPENSATING && step->attempt > 0 : //
+                step->state == STEP_WAITING);
+}
+
 static void
 reply(struct move *m, enum event_kind answer_kind)
 {
-    const struct step_now *step = step_at(m, m->event->step);
-    bool waits_for_it = m->event->step < m->instance->n_steps &&
-                        (m->event->undo ? step->state == STEP_COMPENSATING && step->attempt > 0 : //
-                             step->state == STEP_WAITING);
-
-    if (!waits_for_it) {
+    if (!waits_for_reply(m)) {
         m->out->stale = true;
         return;
     }
     if (m->instance->state == INSTANCE_PARKED)
         unpark(m);
     answer(m, answer_kind);
+}
+
+/* Asking again would get the same answer; only a person can find out. */
+static void
+reply_unknown(struct move *m)
+{
+    if (!waits_for_reply(m) || m->instance->state == INSTANCE_PARKED) {
+        m->out->stale = true;
+        return;
+    }
+    tell(m, "unknown", (int)m->event->step);
+    park_step(m, m->event->step, "nobody knows whether it was done");
 }
 
 static void
@@ -579,6 +596,9 @@ machine_move(const struct definition *definition, struct instance *instance,
         break;
     case EVENT_REPLY_REFUSED:
         reply(&m, EVENT_REFUSED);
+        break;
+    case EVENT_REPLY_UNKNOWN:
+        reply_unknown(&m);
         break;
     case EVENT_CANCEL:
         cancel(&m);

@@ -44,6 +44,7 @@ enum event_kind {
     /* A participant's reply for `step`, whichever attempt it answers. */
     EVENT_REPLY_DONE,
     EVENT_REPLY_REFUSED,
+    EVENT_REPLY_UNKNOWN, /* it has forgotten: nobody knows whether it was done */
 
     EVENT_CANCEL,  /* an operator wants it undone */
     EVENT_RESUME,  /* an operator wants a parked one to go on */

@@ -51,7 +51,9 @@ make_event(struct event *event, const struct wire_reply *reply, const struct def
     if (step < 0)
         return error_set(err, SAGA_EINVAL, "saga %s has no step '%.64s'", definition->name,
                          reply->step);
-    *event = (struct event){ .kind = reply->refused ? EVENT_REPLY_REFUSED : EVENT_REPLY_DONE,
+    *event = (struct event){ .kind = reply->unknown   ? EVENT_REPLY_UNKNOWN
+                                     : reply->refused ? EVENT_REPLY_REFUSED
+                                                      : EVENT_REPLY_DONE,
                              .step = (size_t)step,
                              .undo = reply->action == BARRIER_COMPENSATE,
                              .reason = reply->reason };

@@ -131,6 +131,17 @@ wire_read_command(struct wire_command *command, const struct saga_record *record
     return 0;
 }
 
+static int
+need_outcome(struct wire_reply *reply, const struct saga_pair *headers, struct saga_error *err)
+{
+    const char *outcome = find(headers, WIRE_SAGA_OUTCOME);
+
+    reply->unknown = outcome != NULL && strcmp(outcome, WIRE_UNKNOWN) == 0;
+    if (reply->unknown)
+        return 0;
+    return need_word(&reply->refused, headers, WIRE_SAGA_OUTCOME, WIRE_DONE, WIRE_REFUSED, err);
+}
+
 int
 wire_read_reply(struct wire_reply *reply, const struct saga_record *record, struct saga_error *err)
 {
@@ -142,8 +153,7 @@ wire_read_reply(struct wire_reply *reply, const struct saga_record *record, stru
     if ((rc = need_saga_id(&read.saga_id, headers, err)) != 0 ||
         (rc = need(&read.step, headers, WIRE_SAGA_STEP, err)) != 0 ||
         (rc = need_action(&read.action, headers, err)) != 0 ||
-        (rc = need_word(&read.refused, headers, WIRE_SAGA_OUTCOME, WIRE_DONE, WIRE_REFUSED, err)) !=
-            0)
+        (rc = need_outcome(&read, headers, err)) != 0)
         return rc;
     if (read.refused && read.action == BARRIER_COMPENSATE)
         return error_set(err, SAGA_EINVAL, "a compensation cannot be refused, only retried");

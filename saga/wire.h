@@ -24,13 +24,14 @@
 #define WIRE_TRACEPARENT     "traceparent" /* optional */
 
 /* A reply has saga-id, saga-step, saga-action, traceparent, and these. */
-#define WIRE_SAGA_OUTCOME "saga-outcome" /* done or refused */
-#define WIRE_SAGA_REASON  "saga-reason"  /* with refused always, with done rarely */
+#define WIRE_SAGA_OUTCOME "saga-outcome" /* done, refused or unknown */
+#define WIRE_SAGA_REASON  "saga-reason"  /* with done rarely, else always */
 
 #define WIRE_RUN        "run"
 #define WIRE_COMPENSATE "compensate"
 #define WIRE_DONE       "done"
 #define WIRE_REFUSED    "refused"
+#define WIRE_UNKNOWN    "unknown"
 
 /* The topic of the replies where a definition names none: "<name>.replies". */
 #define WIRE_REPLY_SUFFIX ".replies"
@@ -49,6 +50,7 @@ struct wire_reply {
     const char *step;
     enum barrier_action action;
     bool refused;
+    bool unknown;       /* the participant has forgotten what it answered */
     const char *reason; /* may be NULL with done */
     const char *traceparent;
 };

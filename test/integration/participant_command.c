@@ -411,13 +411,46 @@ START_TEST(test_command_wrong_calls_are_refused)
 }
 END_TEST
 
+/* --- sagas that are forgotten ------------------------------------------------ */
+
+/* The barrier's rows go with their age: SAGA_1 is a year old. */
+static void
+clean_up(void)
+{
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    ck_assert_int_eq(barrier_rows(), 0);
+}
+
+/* trap: I28 */
+START_TEST(test_command_of_a_forgotten_saga_is_answered_unknown_i28)
+{
+    struct saga_record undo = a_command(SAGA_1, "reserve", "compensate", LAMP);
+
+    expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
+    clean_up();
+    expect_delivered(undo, NULL);
+    expect_delivered(a_command(SAGA_1, "reserve", "run", LAMP), NULL);
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
+    ck_assert_str_eq(reply_header(conn, 1, "saga-outcome"), "unknown");
+    ck_assert_str_eq(reply_header(conn, 2, "saga-outcome"), "unknown");
+    ck_assert_ptr_nonnull(strstr(reply_header(conn, 1, "saga-reason"), "remembers"));
+
+    /* And again when that, too, is forgotten. */
+    clean_up();
+    expect_delivered(with_new_id(undo), NULL);
+    ck_assert_str_eq(reply_header(conn, 3, "saga-outcome"), "unknown");
+    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
+}
+END_TEST
+
 int
 main(void)
 {
     return run_tests(&(struct tests){
         .name = "participant/command",
         .setup = setup,
-        .tests = TESTS(test_command_nested_too_deep_is_malformed,
+        .tests = TESTS(test_command_of_a_forgotten_saga_is_answered_unknown_i28,
+                       test_command_nested_too_deep_is_malformed,
                        test_command_whose_values_are_too_large_as_json_is_not_done,
                        test_command_done_keeps_rows_and_replies_with_values,
                        test_command_refused_undoes_rows_and_replies,
