@@ -111,14 +111,17 @@ END_TEST
 
 START_TEST(test_relay_cuts_pages_by_bytes)
 {
+    struct records records;
+
     given_outbox();
     for (int i = 0; i < 20; i++)
         db_exec(conn, "SELECT outbox.enqueue('%s', convert_to(lpad('%d', %d, '0'), 'UTF8'))", topic,
                 i, i % 5 == 0 ? 5000 : 10);
     ck_assert_int_eq(publish_once_with(RELAY(.conninfo = conninfo, .page_bytes = 2000), NULL), 0);
-    ck_assert_int_eq(published_count(topic), 20);
+    records = topic_records(topic);
+    ck_assert_int_eq(records.n, 20);
     for (int i = 0; i < 20; i++)
-        ck_assert_int_eq(atoi(topic_records(topic).at[i].value), i);
+        ck_assert_int_eq(atoi(records.at[i].value), i);
 }
 END_TEST
 
@@ -340,6 +343,7 @@ START_TEST(test_relay_o23_a_successor_finishes_the_same_pair)
 {
     struct mock *mock = given_mock();
     struct process *relay;
+    const char *all;
     PGconn *t1;
 
     conninfo = given_database();
@@ -362,9 +366,10 @@ START_TEST(test_relay_o23_a_successor_finishes_the_same_pair)
     db_exec(t1, "COMMIT");
     publish_once(conninfo);
     ck_assert_int_eq(pending(conn), 0);
-    ck_assert_ptr_nonnull(strstr(published(topic), "one"));
+    all = text_of("%s ", published(topic));
+    ck_assert_ptr_nonnull(strstr(all, "one"));
     for (int i = 1; i <= 100; i++)
-        ck_assert_ptr_nonnull(strstr(text_of("%s ", published(topic)), text_of("m%d ", i)));
+        ck_assert_ptr_nonnull(strstr(all, text_of("m%d ", i)));
 }
 END_TEST
 
