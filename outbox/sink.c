@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPLAIN_MS = 60000, ASKING_MS = 5, US_PER_MS = 1000 };
+enum { COMPLAIN_MS = 60000, ASKING_MS = 5 };
 
 struct sink {
     rd_kafka_t *producer; /* NULL: it could not be made, so the sink is broken */
@@ -37,8 +37,7 @@ struct sink {
     } failure;       /* the first one that explains something */
     int64_t refused;
     int64_t unanswered;  /* messages that librdkafka has taken and not reported on */
-    int64_t acked_ms;    /* Unix time, when the last call of librdkafka brought acknowledgements; 0:
-                            none */
+    bool acked;          /* by the last call of librdkafka */
     int64_t progress_ms; /* when something was last acknowledged or begun */
     int64_t *complained_ms;
     int32_t close_ms;
@@ -147,10 +146,8 @@ delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *user)
             window_ack(sink->window, position);
         topic->delivered = true;
         topic->refusals = 0;
-        if (sink->acked_ms == 0)
-            sink->acked_ms = clock_wall_us() / US_PER_MS;
-        /* librdkafka's latency would be the same, but reads the clock each time. */
-        tally_ack(sink->tally, sink->acked_ms - rd_kafka_message_timestamp(message, NULL));
+        tally_ack(sink->tally, rd_kafka_message_latency(message));
+        sink->acked = true;
         if (sink->ranges->wanted)
             ranges_note(sink->ranges, topic->name, message->partition, message->offset,
                         window_seq(sink->window, position), clock_mono_coarse_ms());
@@ -434,7 +431,7 @@ sink_batch_bytes(const struct sink *sink)
 static void
 look_around(struct sink *sink)
 {
-    if (sink->acked_ms != 0)
+    if (sink->acked)
         sink->progress_ms = clock_mono_ms();
     if (sink->unanswered > 0 && clock_mono_ms() - sink->progress_ms >= COMPLAIN_MS &&
         may_complain(sink))
@@ -472,7 +469,7 @@ sink_serve(struct sink *sink, int wait_ms)
         return;
     }
     wait_ms = serve_limits(sink, wait_ms);
-    sink->acked_ms = 0;
+    sink->acked = false;
     if (!sink->broken)
         serve_transaction(sink, wait_ms);
     rd_kafka_poll(sink->producer,
@@ -490,7 +487,7 @@ sink_push(struct sink *sink, int wait_ms)
         return;
     }
     wait_ms = serve_limits(sink, wait_ms);
-    sink->acked_ms = 0;
+    sink->acked = false;
     /* While this waits linger.ms counts as nothing. It returns when all is
      * answered; its success says no more than that (only reports count). */
     rd_kafka_flush(sink->producer, wait_ms);
@@ -500,7 +497,7 @@ sink_push(struct sink *sink, int wait_ms)
 bool
 sink_answered(const struct sink *sink)
 {
-    return sink->acked_ms != 0;
+    return sink->acked;
 }
 
 bool

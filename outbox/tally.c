@@ -96,10 +96,10 @@ tally_page(struct tally *tally, int64_t rows)
 }
 
 void
-tally_ack(struct tally *tally, int64_t ms)
+tally_ack(struct tally *tally, int64_t us)
 {
-    if (ms >= 0)
-        spread_add(&tally->ack_us, bucket_of(ms), ms * US_PER_MS);
+    if (us >= 0)
+        spread_add(&tally->ack_us, bucket_of((us + US_PER_MS - 1) / US_PER_MS), us);
 }
 
 /* --- reading, on any -------------------------------------------------------- */

@@ -47,7 +47,7 @@ void tally_state(struct tally *tally, int32_t state, int64_t epoch);
 void tally_snapshot(struct tally *tally, const char *snapshot);
 
 void tally_page(struct tally *tally, int64_t rows);
-void tally_ack(struct tally *tally, int64_t ms);
+void tally_ack(struct tally *tally, int64_t us);
 
 /* What saga_relay_stats() says. */
 void tally_read(const struct tally *tally, struct saga_relay_stats *stats);
