@@ -213,7 +213,7 @@ int pg_begin(struct pg *pg, struct saga_error *err);
 /* As pg_begin(), and a COMMIT that is answered survives a crash of the server,
  * whatever the server's or the role's default is. */
 int pg_begin_durable(struct pg *pg, struct saga_error *err);
-extern const char PG_SQL_DURABLE[]; /* the statement that makes it so */
+extern const char PG_SQL_BEGIN[], PG_SQL_DURABLE[]; /* its two statements */
 
 /* SAGA_EUNKNOWN: connection lost after COMMIT was sent. Contract: saga_commit(). */
 int pg_commit(struct pg *pg, struct saga_error *err);

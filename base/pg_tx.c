@@ -16,7 +16,7 @@ pg_in_transaction(const struct pg *pg)
 
 /* READ COMMITTED whatever the role's default is: a concurrent duplicate has to
  * show up as "no row inserted", not as a serialization failure. */
-static const char sql_begin[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const char PG_SQL_BEGIN[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /* "local" waits for the own disk only; "on" is stronger where there are
  * synchronous standbys and the same where there are none. */
@@ -38,13 +38,13 @@ pg_begin(struct pg *pg, struct saga_error *err)
 {
     int rc = check_can_begin(pg, err);
 
-    return rc != 0 ? rc : pg_exec(pg, sql_begin, PG_NO_ARGS, NULL, err);
+    return rc != 0 ? rc : pg_exec(pg, PG_SQL_BEGIN, PG_NO_ARGS, NULL, err);
 }
 
 int
 pg_begin_durable(struct pg *pg, struct saga_error *err)
 {
-    const struct pg_statement both[] = { { .sql = sql_begin }, { .sql = PG_SQL_DURABLE } };
+    const struct pg_statement both[] = { { .sql = PG_SQL_BEGIN }, { .sql = PG_SQL_DURABLE } };
     int rc = check_can_begin(pg, err);
 
     return rc != 0 ? rc : pg_batch(pg, both, 2, err);

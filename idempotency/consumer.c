@@ -48,6 +48,8 @@ check_numbers(const struct saga_consumer_options *options, struct saga_error *er
         { "retry_longest_ms", options->retry_longest_ms },
         { "statement_ms", options->statement_ms },
         { "idle_in_tx_ms", options->idle_in_tx_ms },
+        { "batch_rows", options->batch_rows },
+        { "batch_ms", options->batch_ms },
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -57,6 +59,9 @@ check_numbers(const struct saga_consumer_options *options, struct saga_error *er
         return error_set(err, SAGA_EINVAL,
                          "redis_timeout_ms is %d: at most 50, a slow Redis must not slow us down",
                          options->redis_timeout_ms);
+    if (options->batch_rows > BATCH_MAX)
+        return error_set(err, SAGA_EINVAL, "batch_rows is %d: at most %d", options->batch_rows,
+                         BATCH_MAX);
     return 0;
 }
 
@@ -78,13 +83,15 @@ check_options(const struct saga_consumer_options *options, struct saga_error *er
 static void
 fill_in(struct saga_consumer_options *options)
 {
-    options->redis_timeout_ms = (int32_t)option_or(options->redis_timeout_ms, 20);
+    options->redis_timeout_ms = (int32_t)option_or(options->redis_timeout_ms, 4);
     options->lease_ms = (int32_t)option_or(options->lease_ms, 30000);
     options->window_ms = (int32_t)option_or(options->window_ms, 300000);
     options->retry_first_ms = (int32_t)option_or(options->retry_first_ms, 100);
     options->retry_longest_ms = (int32_t)option_or(options->retry_longest_ms, 10000);
     options->statement_ms = (int32_t)option_or(options->statement_ms, 10000);
     options->idle_in_tx_ms = (int32_t)option_or(options->idle_in_tx_ms, 60000);
+    options->batch_rows = (int32_t)option_or(options->batch_rows, 100);
+    options->batch_ms = (int32_t)option_or(options->batch_ms, 200);
 }
 
 /* --- beginning and end ----------------------------------------------------- */
@@ -105,6 +112,23 @@ open_gate(struct saga_consumer *consumer, struct saga_error *err)
 }
 
 static int
+make_rooms(struct saga_consumer *consumer, struct saga_error *err)
+{
+    size_t max = (size_t)consumer->options.batch_rows;
+
+    consumer->batch.max = consumer->batch.max_now = max;
+    consumer->batch.items = calloc(max, sizeof(struct taken *));
+    consumer->batch.touched = calloc(max, sizeof(struct touched));
+    consumer->records = calloc(max, sizeof(struct saga_record *));
+    consumer->verdicts = calloc(max, sizeof(int32_t));
+    consumer->questions = calloc(GATE_MANY, sizeof(struct gate_question));
+    if (consumer->batch.items == NULL || consumer->batch.touched == NULL ||
+        consumer->records == NULL || consumer->verdicts == NULL || consumer->questions == NULL)
+        return error_set(err, SAGA_ENOMEM, "out of memory");
+    return 0;
+}
+
+static int
 open_all(struct saga_consumer *consumer, struct saga_error *err)
 {
     char *group = strdup(consumer->options.group);
@@ -118,6 +142,8 @@ open_all(struct saga_consumer *consumer, struct saga_error *err)
         return error_set(err, SAGA_ENOMEM, "eventfd: %s", strerror(errno));
     rc = pg_init(&consumer->pg, consumer->options.conninfo, group, consumer->options.statement_ms,
                  &consumer->options.log, err);
+    if (rc == 0)
+        rc = make_rooms(consumer, err);
     if (rc == 0)
         rc = open_gate(consumer, err);
     return rc != 0 ? rc : kafka_open(consumer, err);
@@ -173,6 +199,11 @@ saga_consumer_free(struct saga_consumer *consumer)
             consumer->routes[i].release(consumer->routes[i].user);
     }
     free(consumer->routes);
+    free(consumer->batch.items);
+    free(consumer->batch.touched);
+    free(consumer->records);
+    free(consumer->verdicts);
+    free(consumer->questions);
     free((char *)consumer->options.group);
     free(consumer);
 }
@@ -201,7 +232,7 @@ check_route(const struct saga_consumer *consumer, const struct consumer_route *r
         return error_set(err, SAGA_EINVAL, "`consumer` is NULL");
     if (route->topic == NULL || *route->topic == '\0' || *route->topic == '^')
         return error_set(err, SAGA_EINVAL, "no topic, or a pattern instead of one");
-    if (route->handle == NULL && route->plain == NULL)
+    if (route->handle == NULL && route->plain == NULL && route->many == NULL)
         return error_set(err, SAGA_EINVAL, "no handler for topic %.100s", route->topic);
     if (consumer->subscribed)
         return error_set(err, SAGA_ESTATE, "the consumer has been run: subscribe before that");
@@ -242,6 +273,15 @@ saga_consumer_subscribe(struct saga_consumer *consumer, const char *topic, saga_
     return consumer_route(consumer, &route, err);
 }
 
+int
+saga_consumer_subscribe_batch(struct saga_consumer *consumer, const char *topic,
+                              saga_batch_handler_fn *handler, void *user, struct saga_error *err)
+{
+    const struct consumer_route route = { .topic = topic, .many = handler, .user = user };
+
+    return consumer_route(consumer, &route, err);
+}
+
 const char *
 consumer_group(const struct saga_consumer *consumer)
 {
@@ -268,6 +308,8 @@ saga_consumer_stats(const struct saga_consumer *consumer, struct saga_consumer_s
         .quarantined = atomic_load(&counters->quarantined),
         .retries = atomic_load(&counters->retries),
         .reconnects = atomic_load(&counters->reconnects),
+        .batches = atomic_load(&counters->batches),
+        .circuit = atomic_load(&counters->circuit),
     };
 
     memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);

@@ -29,7 +29,8 @@ struct consumer_route {
      * the inbox never skips one; the handler is called for duplicates too. */
     bool answers;
     route_fn *handle;
-    saga_handler_fn *plain; /* instead of `handle`: it does not ask for the verdict */
+    saga_handler_fn *plain;      /* instead of `handle`: it does not ask for the verdict */
+    saga_batch_handler_fn *many; /* instead of both: all new ones of a batch at once */
     void *user;
     /* NULL, or frees `user` when the consumer is freed; not if the call fails. */
     void (*release)(void *user);

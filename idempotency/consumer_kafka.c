@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASK_END_MS = 2000, CLOSE_MS = 5000 };
+enum { CLOSE_MS = 5000 };
 
 /* --- opening --------------------------------------------------------------- */
 
@@ -47,7 +47,7 @@ set_all(rd_kafka_conf_t *conf, const struct saga_consumer_options *options, stru
         { "auto.commit.interval.ms", "1000" },
         /* A topic that is created later is noticed within ten seconds. */
         { "topic.metadata.refresh.interval.ms", "10000" },
-        { "queued.min.messages", "1000" },
+        { "queued.min.messages", "10000" },
         { "queued.max.messages.kbytes", "16384" },
         { NULL, NULL },
     };
@@ -71,7 +71,7 @@ log_line(const rd_kafka_t *kafka, int level, const char *facility, const char *t
               LOG_TEXT("facility", facility), LOG_TEXT("text", text));
 }
 
-static void
+void
 log_trouble(struct saga_consumer *consumer, rd_kafka_resp_err_t code, const char *text)
 {
     if (may_log(&consumer->kafka_log_ms))
@@ -122,6 +122,7 @@ kafka_open(struct saga_consumer *consumer, struct saga_error *err)
     rd_kafka_poll_set_consumer(consumer->kafka);
     rd_kafka_set_log_queue(consumer->kafka, NULL);
     consumer->queue = rd_kafka_queue_get_consumer(consumer->kafka);
+    consumer->nothing = rd_kafka_queue_new(consumer->kafka);
     return 0;
 }
 
@@ -180,24 +181,14 @@ add_partition(struct saga_consumer *consumer, const char *topic, int32_t number)
     partition->number = number;
     partition->route = route;
     partition->position = partition->end = OFFSET_NONE;
-    partition->committed = OFFSET_NONE;
-    offsets_reset(&partition->prefix);
+    partition->committed = partition->floor = OFFSET_NONE;
+    hand_init(&partition->hand);
     partition->queue = rd_kafka_queue_get_partition(consumer->kafka, topic, number);
     rd_kafka_queue_forward(partition->queue, NULL);
     wake_on(consumer, partition->queue);
     partition->next = consumer->partitions;
     consumer->partitions = partition;
     atomic_fetch_add(&consumer->counters.partitions, 1);
-}
-
-void
-kafka_drop(struct partition *partition)
-{
-    if (partition->message != NULL) {
-        record_clear(&partition->record);
-        rd_kafka_message_destroy(partition->message);
-    }
-    partition->message = NULL;
 }
 
 static void
@@ -263,14 +254,16 @@ assign(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bo
     consumer->assigned = true;
 }
 
-/* No transaction is open here: rebalances are served between two messages. A
- * message in hand is left to the next owner. What is stored is committed by
+/* No transaction is open here: rebalances are served between two batches. What
+ * is in hand is left to the next owner. What is stored is committed by
  * librdkafka while it lets the partitions go, unless they are lost already. */
 static void
 revoke(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
     log_rebalance(consumer, "partitions revoked", list);
     CRASH_POINT("consumer.before_revoke");
+    if (pg_connected(&consumer->pg))
+        (void)batch_catch_up(consumer, true);
     remove_listed(consumer, list);
     if (cooperative) {
         rd_kafka_error_destroy(rd_kafka_incremental_unassign(consumer->kafka, list));
@@ -313,81 +306,6 @@ kafka_serve(struct saga_consumer *consumer)
     }
 }
 
-static void
-take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message)
-{
-    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-        partition->end = message->offset;
-    else
-        log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
-    rd_kafka_message_destroy(message);
-}
-
-int
-kafka_take(struct saga_consumer *consumer, struct partition *partition, struct saga_error *err)
-{
-    rd_kafka_message_t *message = rd_kafka_consume_queue(partition->queue, 0);
-    int rc;
-
-    if (message == NULL)
-        return 0;
-    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        take_event(consumer, partition, message);
-        return 0;
-    }
-    rc = record_read(&partition->record, message, err);
-    if (rc != 0) {
-        rd_kafka_message_destroy(message);
-        return rc;
-    }
-    /* Backwards: the topic was made anew, or Kafka has lost its end. */
-    if (!offsets_take(&partition->prefix, message->offset)) {
-        offsets_reset(&partition->prefix);
-        offsets_take(&partition->prefix, message->offset);
-    }
-    partition->message = message;
-    partition->position = message->offset;
-    partition->end = OFFSET_NONE;
-    partition->attempt = 0;
-    partition->waited = partition->unknown = false;
-    partition->due_ms = 0;
-    return 0;
-}
-
-bool
-kafka_at_end(struct saga_consumer *consumer, struct partition *partition)
-{
-    int64_t low, high;
-
-    if (partition->end == OFFSET_NONE ||
-        rd_kafka_query_watermark_offsets(consumer->kafka, partition->topic, partition->number, &low,
-                                         &high, ASK_END_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return false;
-    if (high > partition->end) /* the event of its end was of before */
-        partition->end = OFFSET_NONE;
-    return partition->end != OFFSET_NONE;
-}
-
-void
-kafka_finish(struct saga_consumer *consumer, struct partition *partition)
-{
-    rd_kafka_topic_partition_list_t *list;
-
-    if (offsets_finish(&partition->prefix, partition->message->offset)) {
-        list = rd_kafka_topic_partition_list_new(1);
-        rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
-            partition->prefix.next;
-        /* Refused where the partition is ours no more: then it is the next
-         * owner's to store. */
-        (void)rd_kafka_offsets_store(consumer->kafka, list);
-        rd_kafka_topic_partition_list_destroy(list);
-    }
-    partition->position = partition->prefix.next;
-    partition->due_ms = 0;
-    kafka_drop(partition);
-    CRASH_POINT("consumer.after_store");
-}
-
 /* Leaves the group after committing what is stored. Without a coordinator that
  * would take a minute; the others notice by the session's timeout, too. */
 static void
@@ -414,5 +332,6 @@ kafka_close(struct saga_consumer *consumer)
         remove_partition(consumer, &consumer->partitions);
     rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(consumer->queue);
+    rd_kafka_queue_destroy(consumer->nothing);
     rd_kafka_destroy_flags(consumer->kafka, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }

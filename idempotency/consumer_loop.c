@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The consumer's loop: serves the group, gives each partition its turn, and
- * waits for whatever comes first.
+ * The consumer's loop: serves the group, takes what has come, puts it through in
+ * batches, and waits for whatever comes first.
  *
- * It never waits inside a partition's business: a message that has to come
- * again later leaves its partition unread until then, and the others go on.
+ * It never waits for a message that has to come again later: that one lies in its
+ * partition's hand until then, and others go on.
  */
 #include "base/clock.h"
 #include "base/crash.h"
@@ -15,53 +15,62 @@
 #include <unistd.h>
 
 /* The longest that something can go unnoticed for which nothing wakes us. */
-enum { TICK_MS = 500, UNSETTLED_MS = 1000 };
+enum { TICK_MS = 500 };
 
-/* Gives a partition one message's turn. True: something was done. */
-static bool
-advance(struct saga_consumer *consumer, struct partition *partition)
+enum { READ_AHEAD = 1000, HELD_MAX = 1000 };
+
+/* How much a partition may have in hand: enough to ask Redis for many at once;
+ * more where some wait to be tried again and the others go on. */
+static int32_t
+room_of(const struct saga_consumer *consumer, const struct partition *partition)
 {
-    struct saga_error err;
+    int32_t share = READ_AHEAD / (atomic_load(&consumer->counters.partitions) + 1);
+    int32_t batch = (int32_t)consumer->batch.max;
+    int32_t most = share > batch ? share : batch;
 
-    if (clock_mono_ms() < partition->due_ms)
-        return false;
-    if (!partition->settled && !settle(consumer, partition))
-        return false;
-    if (partition->message == NULL && kafka_take(consumer, partition, &err) != 0) {
-        consumer->failure = err;
-        consumer->failed = err.code;
-    }
-    if (partition->message == NULL)
-        return false;
-    switch (apply(consumer, partition)) {
-    case APPLIED:
-        kafka_finish(consumer, partition);
-        break;
-    case APPLY_UNSETTLE:
-        /* If another member has the partition now, Kafka will have told us so
-         * by then. */
-        partition->settled = false;
-        partition->due_ms = clock_mono_ms() + UNSETTLED_MS;
-        break;
-    case APPLY_LATER:
-        break;
-    }
-    return true;
+    if (hand_due_ms(&partition->hand) > 0)
+        most = HELD_MAX;
+    return most - partition->hand.n;
 }
 
-/* Each partition once. A rebalance changes the list, so it is served between
- * rounds only. */
+/* Takes what has come for each, and asks the gate about it. True: something came. */
 static bool
-advance_all(struct saga_consumer *consumer)
+take_all(struct saga_consumer *consumer)
 {
-    bool busy = false;
+    struct saga_error err;
+    bool came = false;
 
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
-        if (atomic_load(&consumer->stop) || consumer->failed != 0 || !database_ready(consumer))
-            return false;
-        busy |= advance(consumer, at);
+        int32_t before = at->hand.n;
+
+        if (settle(consumer, at) && kafka_take(consumer, at, room_of(consumer, at), &err) != 0) {
+            consumer->failure = err;
+            consumer->failed = err.code;
+        }
+        came |= at->hand.n > before;
     }
-    return busy;
+    marks_ask(consumer);
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        kafka_finish(consumer, at);
+    return came;
+}
+
+/* One batch over all partitions. A rebalance changes their list, so it is served
+ * between two of them only. True: something was done. */
+static bool
+advance(struct saga_consumer *consumer)
+{
+    bool came;
+
+    if (consumer->partitions == NULL || !database_ready(consumer))
+        return false;
+    came = take_all(consumer);
+    if (consumer->failed != 0 || !pg_connected(&consumer->pg))
+        return false;
+    if (!batch_choose(consumer))
+        return batch_catch_up(consumer, false) || came;
+    batch_apply(consumer);
+    return true;
 }
 
 /* Kafka is asked only once all look finished: the event of a partition's end
@@ -72,12 +81,19 @@ is_idle(struct saga_consumer *consumer)
     if (!consumer->assigned)
         return false;
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        if (!at->settled || at->end == OFFSET_NONE || at->message != NULL)
+        if (!at->settled || at->end == OFFSET_NONE || at->hand.first != NULL || is_behind(at))
             return false;
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         if (!kafka_at_end(consumer, at))
             return false;
     return true;
+}
+
+static void
+earlier(int64_t *due_ms, int64_t other_ms)
+{
+    if (other_ms > 0 && other_ms < *due_ms)
+        *due_ms = other_ms;
 }
 
 static int64_t
@@ -89,8 +105,9 @@ next_due_ms(const struct saga_consumer *consumer)
     if (consumer->pg.conn == NULL && consumer->partitions != NULL)
         return consumer->pg_due_ms < due ? consumer->pg_due_ms : due;
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        if (at->due_ms > 0 && at->due_ms < due)
-            due = at->due_ms;
+        earlier(&due, !at->settled    ? at->settle_ms
+                      : is_behind(at) ? consumer->catch_up_ms
+                                      : hand_due_ms(&at->hand));
     return due;
 }
 
@@ -108,6 +125,8 @@ wait_for_something(struct saga_consumer *consumer)
     int64_t left = clock_left_ms(next_due_ms(consumer));
     uint64_t ignored;
 
+    if (consumer->gate != NULL)
+        gate_settle(consumer->gate);
     if (poll(fds, 2, (int)left) <= 0)
         return;
     if (fds[0].revents != 0 && read(consumer->wake_fd, &ignored, sizeof ignored) < 0)
@@ -139,7 +158,7 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
     consumer->failed = 0;
     while (!atomic_load(&consumer->stop) && consumer->failed == 0) {
         kafka_serve(consumer);
-        if (advance_all(consumer))
+        if (advance(consumer))
             continue;
         if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer))
             break;

@@ -63,8 +63,26 @@ go_back(struct saga_consumer *consumer, struct partition *partition, int64_t fro
     if (!done)
         return false;
     kafka_drop(partition);
-    offsets_reset(&partition->prefix);
     partition->end = OFFSET_NONE;
+    return true;
+}
+
+/* Read again although PostgreSQL is further: its offset stays, unless it is
+ * behind the log's end (the topic was made anew, or somebody has set it). */
+static bool
+find_floor(struct saga_consumer *consumer, struct partition *partition, int64_t kafka,
+           int64_t postgres)
+{
+    int64_t low, high;
+
+    partition->floor = OFFSET_NONE;
+    if (kafka >= postgres)
+        return true;
+    if (rd_kafka_query_watermark_offsets(consumer->kafka, partition->topic, partition->number, &low,
+                                         &high, ASK_KAFKA_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    if (postgres <= high)
+        partition->floor = postgres;
     return true;
 }
 
@@ -77,6 +95,8 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
     if (!ask_database(consumer, partition, &postgres))
         return false;
     if (kafka == OFFSET_NONE && !ask_kafka(consumer, partition, &kafka))
+        return false;
+    if (!find_floor(consumer, partition, kafka, postgres))
         return false;
     start = offsets_start(kafka, postgres);
     if (start.distrust_below > 0) {
@@ -96,7 +116,9 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
 bool
 settle(struct saga_consumer *consumer, struct partition *partition)
 {
+    if (partition->settled || clock_mono_ms() < partition->settle_ms)
+        return partition->settled;
     partition->settled = try_to_settle(consumer, partition);
-    partition->due_ms = partition->settled ? 0 : clock_mono_ms() + AGAIN_MS;
+    partition->settle_ms = partition->settled ? 0 : clock_mono_ms() + AGAIN_MS;
     return partition->settled;
 }

@@ -11,18 +11,33 @@
 #include "idempotency/consumer_offsets.h"
 #include "idempotency/consumer_record.h"
 #include "idempotency/gate.h"
+#include "idempotency/hand.h"
 
 #include <stdatomic.h>
 
 struct counters {
     atomic_llong applied, duplicates_by_mark, duplicates_by_inbox, conflicts, quarantined, retries,
-        reconnects;
-    atomic_int partitions;
+        reconnects, batches;
+    atomic_int partitions, circuit;
 };
 
-/* An assigned partition, with at most one message in hand. Its queue is its
- * own and is simply not read while the partition has to wait: rd_kafka_pause()
- * forgets what was fetched, and has skipped offsets (librdkafka 2.0.2). */
+/* A message that was taken and is not finished. */
+struct taken {
+    struct hand_item item; /* first: hand.c knows no more of it */
+    struct partition *partition;
+    rd_kafka_message_t *message;
+    struct incoming record;
+    char *refused;   /* its flaw, where its handler has found one */
+    int32_t attempt; /* of the handler that has failed, from 1 */
+    int32_t verdict; /* of the inbox */
+    bool waited;     /* for the one who has marked it busy */
+    bool unknown;    /* a COMMIT of it got no answer */
+    bool alone;      /* in a transaction of its own: the batch that it was in has failed */
+};
+
+/* An assigned partition. Its queue is its own and is simply not read while the
+ * partition has enough in hand: rd_kafka_pause() forgets what was fetched, and
+ * has skipped offsets (librdkafka 2.0.2). */
 struct partition {
     struct partition *next;
     char *topic;
@@ -31,19 +46,28 @@ struct partition {
     const struct consumer_route *route;
 
     bool settled;           /* its start is agreed on with PostgreSQL */
+    int64_t settle_ms;      /* not asked again before */
     int64_t end;            /* where it was read to its end; OFFSET_NONE: there is more */
     int64_t position;       /* OFFSET_NONE: where Kafka says; else where we are */
     int64_t committed;      /* in PostgreSQL; OFFSET_NONE: no row */
+    int64_t floor;          /* PostgreSQL's is never moved back below it */
     int64_t distrust_below; /* no mark counts for offsets below it */
-    struct offsets_prefix prefix;
+    struct hand hand;
+    struct hand_item *unasked; /* the first that the gate was not asked about */
+    size_t held_bytes;
+    int32_t touched; /* its place in the batch, from 1; 0: none */
+};
 
-    rd_kafka_message_t *message; /* in hand */
-    struct incoming record;
-    char refused[256]; /* its flaw, where its handler has found one */
-    int32_t attempt;   /* of the handler, from 1 */
-    bool waited;       /* for the one who has marked it busy */
-    bool unknown;      /* a COMMIT of it got no answer */
-    int64_t due_ms;    /* not before */
+/* What goes through one transaction, in this order. */
+struct batch {
+    struct taken **items;
+    size_t n, max, max_now; /* max_now: the present limit, for the sake of batch_ms */
+    struct touched {
+        struct partition *partition;
+        int64_t first, next; /* offset of its first message; where it will be afterwards */
+        bool fenced;         /* it was not where we left it */
+    } * touched;
+    size_t n_touched;
 };
 
 struct saga_consumer {
@@ -52,8 +76,12 @@ struct saga_consumer {
     size_t n_routes;
 
     rd_kafka_t *kafka;
-    rd_kafka_queue_t *queue; /* of rebalances, errors, logs */
-    struct partition *partitions;
+    rd_kafka_queue_t *queue;   /* of rebalances, errors, logs */
+    rd_kafka_queue_t *nothing; /* always empty: reading it tells librdkafka that we live */
+    int64_t alive_ms;
+    struct partition *partitions; /* whose turn is first changes */
+    struct batch batch;
+    int64_t catch_up_ms;       /* not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
 
     struct pg pg;
@@ -63,6 +91,10 @@ struct saga_consumer {
     char identity[96]; /* of the database: part of every mark's name */
     int64_t identity_at_ms;
     struct gate *gate; /* NULL: none */
+    /* Rooms for one batch, or for one question. */
+    struct gate_question *questions;
+    const struct saga_record **records;
+    int32_t *verdicts;
 
     int64_t kafka_log_ms, pg_log_ms; /* not again before */
     int failed;                      /* run has to end with this */
@@ -73,25 +105,33 @@ struct saga_consumer {
     struct counters counters;
 };
 
-enum { LOG_AGAIN_MS = 60000 };
+enum { LOG_AGAIN_MS = 60000, UNSETTLED_MS = 1000, BATCH_MAX = 1000 };
 
 /* True once a minute: what lasts is not logged each time. */
 bool may_log(int64_t *not_before_ms);
 
-/* --- consumer_kafka.c: the group, partitions and their queues -------------- */
+/* --- consumer_kafka.c: the group and its partitions ------------------------- */
 
 int kafka_open(struct saga_consumer *consumer, struct saga_error *err);
 void kafka_close(struct saga_consumer *consumer);
 int kafka_subscribe(struct saga_consumer *consumer, struct saga_error *err);
 /* Rebalances, errors, logs. Does not wait. */
 void kafka_serve(struct saga_consumer *consumer);
-/* Takes the next message in hand, if there is one. Does not wait. */
-int kafka_take(struct saga_consumer *consumer, struct partition *partition, struct saga_error *err);
+void log_trouble(struct saga_consumer *consumer, rd_kafka_resp_err_t code, const char *text);
+
+/* --- consumer_take.c: messages, and the offsets that Kafka keeps ------------- */
+
+/* Takes what has come, up to `max` messages. Does not wait. */
+int kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t max,
+               struct saga_error *err);
 /* Whether the end that was read to is still the end. Asks Kafka. */
 bool kafka_at_end(struct saga_consumer *consumer, struct partition *partition);
-/* The message in hand is finished, or given up. */
+/* Frees what is behind the finished prefix, and stores its end. */
 void kafka_finish(struct saga_consumer *consumer, struct partition *partition);
+/* Gives up all that is in hand. */
 void kafka_drop(struct partition *partition);
+/* We are at work, and not dead: between two handlers. */
+void kafka_alive(struct saga_consumer *consumer);
 
 /* --- consumer_settle.c: where a partition is read from ---------------------- */
 
@@ -107,14 +147,44 @@ bool database_same(struct saga_consumer *consumer);
 /* What a failed statement of ours means for the consumer as a whole. */
 void database_failed(struct saga_consumer *consumer, const struct saga_error *err);
 
-/* --- consumer_apply.c: one message through the protocol --------------------- */
+/* --- consumer_marks.c: Redis ----------------------------------------------- */
 
-enum applied {
-    APPLIED,       /* finished: applied, a duplicate, or in quarantine */
-    APPLY_LATER,   /* again at due_ms: rolled back, or somebody else is at it */
-    APPLY_UNSETTLE /* the partition's offset is not where we left it */
-};
+/* Asks about all that was taken and not asked about; finishes what was done before. */
+void marks_ask(struct saga_consumer *consumer);
+/* After the COMMIT. */
+void marks_done(struct saga_consumer *consumer, const struct batch *batch);
 
-enum applied apply(struct saga_consumer *consumer, struct partition *partition);
+/* --- consumer_transact.c: the transaction of a batch -------------------------- */
+
+/*
+ * One attempt at all of the batch. Returns 0 when it has committed. When it has
+ * not: SAGA_HANDLER_RETRY, ROUTE_QUARANTINE or a negative code, SAGA_EUNKNOWN
+ * and SAGA_EFENCED (see `touched`) among them; `failed` is the item whose
+ * handler said so, NULL if it was none.
+ */
+int transact(struct saga_consumer *consumer, struct batch *batch, struct taken **failed,
+             struct saga_error *err);
+
+/* --- consumer_handler.c: the user's part of it --------------------------------- */
+
+int call_handler(struct saga_consumer *consumer, struct taken *taken, struct saga_error *err);
+int call_handler_of_many(struct saga_consumer *consumer, const struct consumer_route *route,
+                         const struct saga_record *const *records, size_t n,
+                         struct saga_error *err);
+int quarantine(struct saga_consumer *consumer, const struct taken *taken, const char *reason,
+               struct saga_error *err);
+
+/* --- consumer_apply.c: a batch through the protocol ---------------------------- */
+
+/* Chooses what may be worked on now. False: nothing. */
+bool batch_choose(struct saga_consumer *consumer);
+void batch_apply(struct saga_consumer *consumer);
+
+/* Where PostgreSQL's offset has to be, if `next` is finished. */
+int64_t offset_to_commit(const struct partition *partition, int64_t next);
+/* Whether marks have moved Kafka's offset and not PostgreSQL's. */
+bool is_behind(const struct partition *partition);
+/* Moves PostgreSQL's, now and then, or at once. True: it has. */
+bool batch_catch_up(struct saga_consumer *consumer, bool at_once);
 
 #endif

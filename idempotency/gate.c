@@ -2,8 +2,8 @@
 /*
  * The gate in front of the database: asks Redis for marks and writes them.
  *
- * Owns when to ask at all: a Redis that has failed is left alone for a while,
- * so that a dead one costs nothing for each message.
+ * Owns the circuit, that is, when to ask at all: a Redis that has failed, or was
+ * too slow, is left alone for a while, so that it costs nothing for each message.
  */
 #include "idempotency/gate.h"
 
@@ -22,12 +22,14 @@ struct gate {
     struct gate_address address;
     struct wire wire;
     const struct saga_log *log;
-    char token[GATE_TOKEN_LEN + 1];
+    char token[GATE_TOKEN_LEN + 1], busy[5 + GATE_TOKEN_LEN + 1];
     char lease[16], window[16]; /* milliseconds, as the command wants them */
     int32_t timeout_ms;
-    bool no_set_get; /* older than Redis 7: SET cannot NX and GET at once */
-    int32_t failures;
+    bool no_set_get;  /* older than Redis 7: SET cannot NX and GET at once */
+    int32_t failures; /* without a success since */
     int64_t retry_at_ms, log_at_ms;
+    struct buffer commands; /* being made */
+    char name[GATE_NAME_MAX];
 };
 
 int
@@ -49,6 +51,7 @@ gate_new(struct gate **made, const struct gate_options *options, struct saga_err
     snprintf(gate->lease, sizeof gate->lease, "%" PRId32, options->lease_ms);
     snprintf(gate->window, sizeof gate->window, "%" PRId32, options->window_ms);
     snprintf(gate->token, sizeof gate->token, "%016" PRIx64, backoff_random());
+    snprintf(gate->busy, sizeof gate->busy, "busy:%s", gate->token);
     *made = gate;
     return 0;
 }
@@ -59,13 +62,22 @@ gate_free(struct gate *gate)
     if (gate == NULL)
         return;
     wire_close(&gate->wire);
+    buffer_clear(&gate->commands);
     free(gate);
 }
 
 /* --- whether to ask ------------------------------------------------------ */
 
+enum gate_circuit
+gate_circuit(const struct gate *gate)
+{
+    if (gate->failures == 0)
+        return GATE_CLOSED;
+    return clock_mono_ms() < gate->retry_at_ms ? GATE_OPEN : GATE_HALF_OPEN;
+}
+
 static void
-failed(struct gate *gate)
+failed(struct gate *gate, const char *said)
 {
     int64_t now = clock_mono_ms();
 
@@ -76,107 +88,258 @@ failed(struct gate *gate)
         return;
     gate->log_at_ms = now + LOG_EVERY_MS;
     log_event(gate->log, SAGA_LOG_WARNING,
-              "Redis does not answer; going on without it, the inbox recognises duplicates",
-              LOG_TEXT("redis", gate->address.host), LOG_INT("port", gate->address.port));
+              "Redis is of no use; going on without it, the inbox recognises duplicates",
+              LOG_TEXT("redis", gate->address.host), LOG_INT("port", gate->address.port),
+              LOG_TEXT("said", said));
 }
 
-/* One question, within what is left of its time. NULL: no usable answer. */
-static redisReply *
-ask(struct gate *gate, int argc, const char **argv, int64_t deadline_ms)
+static void
+worked(struct gate *gate)
 {
-    redisReply *reply = NULL;
-
-    if (clock_mono_ms() < gate->retry_at_ms)
-        return NULL;
-    if (gate->wire.fd >= 0 || wire_open(&gate->wire, &gate->address, deadline_ms))
-        reply = wire_ask(&gate->wire, argc, argv, deadline_ms);
-    if (reply == NULL) {
-        failed(gate);
-        return NULL;
-    }
     if (gate->failures > 0)
         log_event(gate->log, SAGA_LOG_INFO, "Redis answers again");
     gate->failures = 0;
-    return reply;
+}
+
+/* --- one round trip -------------------------------------------------------- */
+
+/* What the server refuses (out of memory, read only, loading) is a failure like
+ * silence; only the connection can go on being used. */
+struct hearing {
+    wire_take *take; /* NULL: nothing but errors matters */
+    void *user;
+    char error[64];
+};
+
+static void
+hear(void *user, size_t i, const redisReply *reply)
+{
+    struct hearing *hearing = user;
+
+    if (reply->type == REDIS_REPLY_ERROR)
+        snprintf(hearing->error, sizeof hearing->error, "%s", reply->str);
+    if (hearing->take != NULL)
+        hearing->take(hearing->user, i, reply);
+}
+
+static bool
+receive(struct gate *gate, struct hearing *hearing, int64_t deadline_ms)
+{
+    if (!wire_receive(&gate->wire, hear, hearing, deadline_ms)) {
+        failed(gate, "no usable answer in time");
+        return false;
+    }
+    return true;
+}
+
+/* Connected, and with nothing owed. */
+static bool
+get_ready(struct gate *gate, int64_t deadline_ms)
+{
+    struct hearing hearing = { .take = NULL };
+
+    if (clock_mono_ms() < gate->retry_at_ms)
+        return false;
+    if (gate->wire.fd < 0 && !wire_open(&gate->wire, &gate->address, deadline_ms)) {
+        wire_close(&gate->wire);
+        failed(gate, "no connection");
+        return false;
+    }
+    if (gate->wire.owed == 0)
+        return true;
+    if (!receive(gate, &hearing, deadline_ms))
+        return false;
+    if (hearing.error[0] != '\0')
+        failed(gate, hearing.error);
+    return hearing.error[0] == '\0';
+}
+
+static bool
+send_commands(struct gate *gate, size_t n, int64_t deadline_ms)
+{
+    bool sent = wire_send(&gate->wire, &gate->commands, n, deadline_ms);
+
+    if (!sent)
+        failed(gate, "the connection is lost");
+    return sent;
 }
 
 /* --- the questions --------------------------------------------------------- */
 
-static redisReply *
-ask_get(struct gate *gate, const char *name, int64_t deadline_ms)
-{
-    const char *argv[] = { "GET", name };
+#define TEXT(text)                                                                                 \
+    {                                                                                              \
+        (text), strlen(text)                                                                       \
+    }
 
-    return ask(gate, 2, argv, deadline_ms);
+static void
+add_command(struct gate *gate, int argc, const struct saga_bytes *argv)
+{
+    wire_command(&gate->commands, argc, argv);
 }
 
-static redisReply *
-ask_set(struct gate *gate, const char *name, const char *busy, int64_t deadline_ms)
+static const char *
+name_of(struct gate *gate, const char *prefix, const struct gate_question *question)
+{
+    snprintf(gate->name, sizeof gate->name, "%s%s", prefix, question->suffix);
+    return gate->name;
+}
+
+static void
+add_get(struct gate *gate, const char *name)
+{
+    const struct saga_bytes argv[] = { TEXT("GET"), TEXT(name) };
+
+    add_command(gate, 2, argv);
+}
+
+static void
+add_lease(struct gate *gate, const char *name)
 {
     /* One command that looks, marks and sets the expiry: between two of them a
      * death would leave a mark that never expires. */
-    const char *seven[] = { "SET", name, busy, "NX", "GET", "PX", gate->lease };
-    const char *older[] = { "SET", name, busy, "NX", "PX", gate->lease };
+    const struct saga_bytes seven[] = { TEXT("SET"), TEXT(name), TEXT(gate->busy), TEXT("NX"),
+                                        TEXT("GET"), TEXT("PX"), TEXT(gate->lease) };
+    const struct saga_bytes older[] = { TEXT("SET"), TEXT(name), TEXT(gate->busy),
+                                        TEXT("NX"),  TEXT("PX"), TEXT(gate->lease) };
 
-    return gate->no_set_get ? ask(gate, 6, older, deadline_ms) : ask(gate, 7, seven, deadline_ms);
-}
-
-/* Before Redis 7: what is there, or else a mark of ours. */
-static redisReply *
-ask_older(struct gate *gate, const char *name, const char *busy, int64_t deadline_ms)
-{
-    redisReply *reply = ask_get(gate, name, deadline_ms);
-
-    if (reply == NULL || reply->type != REDIS_REPLY_NIL)
-        return reply;
-    freeReplyObject(reply);
-    reply = ask_set(gate, name, busy, deadline_ms);
-    if (reply == NULL || reply->type != REDIS_REPLY_NIL)
-        return reply; /* OK: the mark is ours */
-    freeReplyObject(reply);
-    return ask_get(gate, name, deadline_ms); /* somebody came in between */
-}
-
-static bool
-is_syntax_error(const redisReply *reply)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-           strncmp(reply->str, "ERR syntax", 10) == 0;
-}
-
-enum gate_verdict
-gate_enter(struct gate *gate, const char *name, const char *hash)
-{
-    int64_t deadline = clock_mono_ms() + gate->timeout_ms;
-    enum gate_verdict verdict = GATE_GO;
-    char busy[5 + GATE_TOKEN_LEN + 1];
-    redisReply *reply = NULL;
-
-    snprintf(busy, sizeof busy, "busy:%s", gate->token);
-    if (!gate->no_set_get)
-        reply = ask_set(gate, name, busy, deadline);
-    if (is_syntax_error(reply)) {
-        freeReplyObject(reply);
-        reply = NULL;
-        gate->no_set_get = true;
-    }
     if (gate->no_set_get)
-        reply = ask_older(gate, name, busy, deadline);
-    if (reply == NULL)
-        return GATE_GO;
+        add_command(gate, 6, older);
+    else
+        add_command(gate, 7, seven);
+}
+
+/* What is asked of Redis at once, and what comes of it. */
+struct round {
+    struct gate *gate;
+    struct gate_question *questions;
+    size_t n;
+    size_t asked[GATE_MANY]; /* which of them */
+    bool nothing[GATE_MANY]; /* there was no mark */
+    bool is_set;             /* without an answer: "busy" was written, or not */
+    bool syntax_error;
+};
+
+static void
+take_answer(void *user, size_t i, const redisReply *reply)
+{
+    struct round *round = user;
+    struct gate_question *question = &round->questions[round->asked[i]];
+
+    round->nothing[round->asked[i]] = reply->type == REDIS_REPLY_NIL;
+    if (round->is_set) { /* nil: somebody came in between */
+        question->verdict = reply->type == REDIS_REPLY_NIL ? GATE_BUSY : GATE_GO;
+        return;
+    }
     if (reply->type == REDIS_REPLY_STRING)
-        verdict = gate_decide(reply->str, (size_t)reply->len, gate->token, hash);
-    freeReplyObject(reply);
-    return verdict;
+        question->verdict =
+            gate_decide(reply->str, (size_t)reply->len, round->gate->token, question->hash);
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "ERR syntax", 10) == 0)
+        round->syntax_error = true;
+}
+
+/* False: nothing that was heard counts. */
+static bool
+ask(struct round *round, int64_t deadline_ms)
+{
+    struct gate *gate = round->gate;
+    struct hearing hearing = { .take = take_answer, .user = round };
+
+    if (!send_commands(gate, round->n, deadline_ms) || !receive(gate, &hearing, deadline_ms)) {
+        for (size_t i = 0; i < round->n; i++)
+            round->questions[round->asked[i]].verdict = GATE_GO;
+        return false;
+    }
+    if (hearing.error[0] != '\0' && !round->syntax_error)
+        failed(gate, hearing.error);
+    else
+        worked(gate);
+    return true;
+}
+
+static void
+ask_all(struct round *round, const char *prefix, size_t n, bool lease, int64_t deadline_ms)
+{
+    struct gate *gate = round->gate;
+
+    gate->commands.len = 0;
+    round->n = n;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = name_of(gate, prefix, &round->questions[i]);
+
+        round->asked[i] = i;
+        if (lease && !gate->no_set_get)
+            add_lease(gate, name);
+        else
+            add_get(gate, name);
+    }
+    if (!ask(round, deadline_ms))
+        round->n = 0;
+}
+
+/* Before Redis 7: marks where there was nothing, in a second round trip. */
+static void
+lease_the_rest(struct round *round, const char *prefix, int64_t deadline_ms)
+{
+    struct gate *gate = round->gate;
+    size_t n = 0;
+
+    gate->commands.len = 0;
+    for (size_t i = 0; i < round->n; i++)
+        if (round->nothing[i]) {
+            add_lease(gate, name_of(gate, prefix, &round->questions[i]));
+            round->asked[n++] = i;
+        }
+    round->n = n;
+    round->is_set = true;
+    if (n > 0)
+        ask(round, deadline_ms);
 }
 
 void
-gate_done(struct gate *gate, const char *name, const char *hash)
+gate_enter(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n,
+           bool lease)
+{
+    int64_t deadline = clock_mono_ms() + gate->timeout_ms;
+    struct round round = { .gate = gate, .questions = questions };
+
+    for (size_t i = 0; i < n; i++)
+        questions[i].verdict = GATE_GO;
+    if (n == 0 || !get_ready(gate, deadline))
+        return;
+    ask_all(&round, prefix, n, lease, deadline);
+    if (round.syntax_error) {
+        gate->no_set_get = true;
+        round.syntax_error = false;
+        ask_all(&round, prefix, n, lease, deadline);
+    }
+    if (lease && gate->no_set_get)
+        lease_the_rest(&round, prefix, deadline);
+}
+
+void
+gate_done(struct gate *gate, const char *prefix, const struct gate_question *questions, size_t n)
 {
     int64_t deadline = clock_mono_ms() + gate->timeout_ms;
     char done[5 + GATE_HASH_LEN + 1];
-    const char *argv[] = { "SET", name, done, "PX", gate->window };
 
-    snprintf(done, sizeof done, "done:%s", hash);
-    freeReplyObject(ask(gate, 5, argv, deadline));
+    if (n == 0 || !get_ready(gate, deadline))
+        return;
+    gate->commands.len = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = name_of(gate, prefix, &questions[i]);
+        int len = snprintf(done, sizeof done, "done:%s", questions[i].hash);
+        const struct saga_bytes argv[] = {
+            TEXT("SET"), TEXT(name), { done, (size_t)len }, TEXT("PX"), TEXT(gate->window)
+        };
+
+        add_command(gate, 5, argv);
+    }
+    send_commands(gate, n, deadline);
+}
+
+void
+gate_settle(struct gate *gate)
+{
+    if (gate->wire.owed > 0)
+        (void)get_ready(gate, clock_mono_ms() + gate->timeout_ms);
 }

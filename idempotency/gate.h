@@ -44,7 +44,7 @@ int gate_parse(struct gate_address *address, const char *text, bool remote, stru
 struct gate_options {
     const char *address;
     bool remote;        /* another host's Redis is wanted, in clear text */
-    int32_t timeout_ms; /* for one question, connecting included */
+    int32_t timeout_ms; /* for one round trip, connecting included */
     int32_t lease_ms, window_ms;
     const struct saga_log *log; /* must outlive the gate */
 };
@@ -55,13 +55,37 @@ struct gate;
 int gate_new(struct gate **gate, const struct gate_options *options, struct saga_error *err);
 void gate_free(struct gate *gate); /* NULL is allowed */
 
-/*
- * Asks for the mark `name`, and leaves "busy" there if it found nothing. Blocks
- * at most timeout_ms, or not at all shortly after a failure.
- */
-enum gate_verdict gate_enter(struct gate *gate, const char *name, const char *hash);
+/* One message's mark, whose name is `prefix` and `suffix`. */
+struct gate_question {
+    char suffix[37];
+    const char *hash;          /* GATE_HASH_LEN digits */
+    enum gate_verdict verdict; /* the answer */
+};
 
-/* After the COMMIT: "done" for window_ms. Best effort. */
-void gate_done(struct gate *gate, const char *name, const char *hash);
+/* So many questions at most in one call. */
+enum { GATE_MANY = 1000 };
+
+/*
+ * Asks for `n` marks in one round trip. With `lease`, a mark that is not there is
+ * written: "busy". Blocks at most timeout_ms, or not at all while the circuit is
+ * open, which it is for a while after each failure.
+ */
+void gate_enter(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n,
+                bool lease);
+
+/* After the COMMIT: "done" for window_ms. Best effort, and does not wait for the
+ * answer. */
+void gate_done(struct gate *gate, const char *prefix, const struct gate_question *questions,
+               size_t n);
+
+/* Waits for the answers to gate_done(), at most timeout_ms. */
+void gate_settle(struct gate *gate);
+
+enum gate_circuit {
+    GATE_CLOSED,   /* Redis answers */
+    GATE_OPEN,     /* it did not; it is not asked */
+    GATE_HALF_OPEN /* it did not; the next question will show */
+};
+enum gate_circuit gate_circuit(const struct gate *gate);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One connection to Redis, and one question at a time within a deadline.
+ * One connection to Redis: many questions in one piece.
  */
 #include "idempotency/gate_wire.h"
 
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 /* No answer that we ask for is longer than a mark. */
-enum { REPLY_MAX = 4096 };
+enum { REPLY_MAX = 4096, READ_BYTES = 16384 };
 
 static bool
 wait_fd(int fd, short events, int64_t deadline_ms)
@@ -106,6 +106,23 @@ wire_close(struct wire *wire)
     if (wire->reader != NULL)
         redisReaderFree(wire->reader);
     wire->reader = NULL;
+    wire->owed = 0;
+    wire->inside_reply = false;
+}
+
+/* --- asking ---------------------------------------------------------------- */
+
+void
+wire_command(struct buffer *commands, int argc, const struct saga_bytes *argv)
+{
+    char head[32];
+
+    buffer_add(commands, head, (size_t)snprintf(head, sizeof head, "*%d\r\n", argc));
+    for (int i = 0; i < argc; i++) {
+        buffer_add(commands, head, (size_t)snprintf(head, sizeof head, "$%zu\r\n", argv[i].len));
+        buffer_add(commands, argv[i].data, argv[i].len);
+        buffer_add(commands, "\r\n", 2);
+    }
 }
 
 static bool
@@ -127,6 +144,31 @@ send_all(int fd, const char *bytes, size_t len, int64_t deadline_ms)
     return true;
 }
 
+/* Nothing may lie there when we ask: we and the server would not agree on which
+ * answer belongs to which question. */
+static bool
+is_silent(const struct wire *wire)
+{
+    char byte;
+
+    return wire->owed > 0 ||
+           (recv(wire->fd, &byte, 1, MSG_PEEK) < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+bool
+wire_send(struct wire *wire, const struct buffer *commands, size_t n, int64_t deadline_ms)
+{
+    if (commands->failed || !is_silent(wire) ||
+        !send_all(wire->fd, (const char *)commands->data, commands->len, deadline_ms)) {
+        wire_close(wire);
+        return false;
+    }
+    wire->owed += n;
+    return true;
+}
+
+/* --- answers --------------------------------------------------------------- */
+
 /* An array would let the server choose how much memory hiredis takes. */
 static bool
 is_plain(char first)
@@ -134,49 +176,70 @@ is_plain(char first)
     return first == '+' || first == '-' || first == '$' || first == '_';
 }
 
-static redisReply *
-receive_reply(struct wire *wire, int64_t deadline_ms)
+/* The next whole reply among what was read; NULL: more has to be read. */
+static bool
+next_reply(struct wire *wire, redisReply **reply)
 {
-    char bytes[1024];
-    size_t received = 0;
-    void *reply = NULL;
+    const redisReader *reader = wire->reader;
+    void *found = NULL;
 
-    while (reply == NULL) {
-        ssize_t n = recv(wire->fd, bytes, sizeof bytes, 0);
-
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-            if (!wait_fd(wire->fd, POLLIN, deadline_ms))
-                return NULL;
-            continue;
-        }
-        if (n <= 0 || (received == 0 && !is_plain(bytes[0])))
-            return NULL;
-        received += (size_t)n;
-        if (received > REPLY_MAX || redisReaderFeed(wire->reader, bytes, (size_t)n) != REDIS_OK ||
-            redisReaderGetReply(wire->reader, &reply) != REDIS_OK)
-            return NULL;
-    }
-    /* More than was asked for: we and the server no longer agree where an
-     * answer begins. */
-    if (wire->reader->pos < wire->reader->len) {
-        freeReplyObject(reply);
-        return NULL;
-    }
-    return reply;
+    *reply = NULL;
+    if (reader->pos >= reader->len && !wire->inside_reply)
+        return true;
+    if (!wire->inside_reply && !is_plain(reader->buf[reader->pos]))
+        return false;
+    wire->inside_reply = true;
+    if (redisReaderGetReply(wire->reader, &found) != REDIS_OK)
+        return false;
+    if (found != NULL)
+        wire->inside_reply = false;
+    *reply = found;
+    return true;
 }
 
-redisReply *
-wire_ask(struct wire *wire, int argc, const char **argv, int64_t deadline_ms)
+static bool
+read_more(struct wire *wire, size_t *left, int64_t deadline_ms)
 {
-    redisReply *reply = NULL;
-    char *command = NULL;
-    int len = (int)redisFormatCommandArgv(&command, argc, argv, NULL);
+    char bytes[READ_BYTES];
+    ssize_t n;
 
-    if (len >= 0 && send_all(wire->fd, command, (size_t)len, deadline_ms))
-        reply = receive_reply(wire, deadline_ms);
-    if (len >= 0)
-        redisFreeCommand(command);
-    if (reply == NULL)
+    while ((n = recv(wire->fd, bytes, sizeof bytes, 0)) < 0 && (errno == EAGAIN || errno == EINTR))
+        if (!wait_fd(wire->fd, POLLIN, deadline_ms))
+            return false;
+    if (n <= 0 || (size_t)n > *left)
+        return false;
+    *left -= (size_t)n;
+    return redisReaderFeed(wire->reader, bytes, (size_t)n) == REDIS_OK;
+}
+
+static bool
+receive_all(struct wire *wire, wire_take *take, void *user, int64_t deadline_ms)
+{
+    size_t left = wire->owed * REPLY_MAX, i = 0;
+    redisReply *reply;
+
+    while (wire->owed > 0) {
+        if (!next_reply(wire, &reply))
+            return false;
+        if (reply == NULL) {
+            if (!read_more(wire, &left, deadline_ms))
+                return false;
+            continue;
+        }
+        take(user, i++, reply);
+        freeReplyObject(reply);
+        wire->owed--;
+    }
+    /* More than was asked for: we no longer agree where an answer begins. */
+    return wire->reader->pos >= wire->reader->len;
+}
+
+bool
+wire_receive(struct wire *wire, wire_take *take, void *user, int64_t deadline_ms)
+{
+    bool good = receive_all(wire, take, user, deadline_ms);
+
+    if (!good)
         wire_close(wire);
-    return reply;
+    return good;
 }

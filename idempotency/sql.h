@@ -11,6 +11,8 @@
     "SELECT verdict FROM idempotency.receive($1, ARRAY[$2::uuid], ARRAY[$3::bytea],"               \
     " ARRAY[$4::text], ARRAY[$5::int4], ARRAY[$6::int8])"
 
+#define SQL_INBOX_RECEIVE_MANY "SELECT n, verdict FROM idempotency.receive($1, $2, $3, $4, $5, $6)"
+
 /* Asked at once, so that a missing schema shows before the first message. */
 #define SQL_SCHEMA                                                                                 \
     "SELECT FROM idempotency.inbox, idempotency.consumer_offset, idempotency.quarantine LIMIT 0"
@@ -38,28 +40,35 @@
     " WHERE consumer = $1 AND topic = $2 AND partition = $3"
 
 /*
- * Moves the offset from $4 (NULL: there was no row) to $5, and touches nothing
- * if it is not at $4: then somebody else has the partition, or the database
- * has gone back in time. Second column: whether the inbox row of message $6
- * (NULL: none is expected) was written by this very transaction; a handler
- * that has committed and begun another one would have its work counted twice.
+ * A batch opens the offsets of the partitions that it touches, which must be
+ * where this consumer left them: if one is not, somebody else has the partition,
+ * or the database has gone back in time. Until they are closed again, COMMIT is
+ * refused (idempotency.refuse_open_offset): a handler that commits would commit
+ * the inbox rows of messages behind it, which then nobody would handle any more.
+ *
+ * What comes back are the ordinals of those that were found in their place. The
+ * second one is for partitions without a row.
  */
-#define SQL_OFFSET_MOVE                                                                            \
-    "WITH mine AS (SELECT $6::uuid IS NULL OR EXISTS ("                                            \
-    "  SELECT FROM idempotency.inbox WHERE consumer = $1 AND message_id = $6"                      \
-    "  AND slot = (idempotency.day_of(pg_catalog.uuid_send($6)) % 32)::int2"                       \
-    "  AND xmin = pg_catalog.pg_current_xact_id()::xid) OR EXISTS ("                               \
-    "  SELECT FROM idempotency.inbox_foreign WHERE consumer = $1 AND message_id = $6"              \
-    "  AND xmin = pg_catalog.pg_current_xact_id()::xid) AS mine),"                                 \
-    " moved AS (INSERT INTO idempotency.consumer_offset AS o"                                      \
-    "  (consumer, topic, partition, next_offset)"                                                  \
-    "  SELECT $1, $2, $3, $5 FROM mine WHERE mine AND ($4::int8 IS NULL OR EXISTS ("               \
-    "   SELECT FROM idempotency.consumer_offset"                                                   \
-    "   WHERE consumer = $1 AND topic = $2 AND partition = $3))"                                   \
-    "  ON CONFLICT (consumer, topic, partition) DO UPDATE"                                         \
-    "  SET next_offset = EXCLUDED.next_offset, updated_at = pg_catalog.clock_timestamp()"          \
-    "  WHERE o.next_offset = $4 RETURNING 1)"                                                      \
-    " SELECT EXISTS (SELECT FROM moved), mine FROM mine"
+#define SQL_OFFSETS_OPEN                                                                           \
+    "UPDATE idempotency.consumer_offset o SET open_in = pg_catalog.pg_current_xact_id()"           \
+    " FROM unnest($2::text[], $3::int4[], $4::int8[]) WITH ORDINALITY"                             \
+    "  AS t (topic, partition, at, ordinality)"                                                    \
+    " WHERE o.consumer = $1 AND o.topic = t.topic AND o.partition = t.partition"                   \
+    "  AND o.next_offset = t.at RETURNING t.ordinality"
+#define SQL_OFFSETS_MAKE                                                                           \
+    "INSERT INTO idempotency.consumer_offset (consumer, topic, partition, next_offset, open_in)"   \
+    " SELECT $1, t.topic, t.partition, t.at, pg_catalog.pg_current_xact_id()"                      \
+    " FROM unnest($2::text[], $3::int4[], $4::int8[]) AS t (topic, partition, at)"                 \
+    " ON CONFLICT DO NOTHING"
+
+/* Touches nothing that this very transaction has not opened: a handler may have
+ * rolled back and begun another one. */
+#define SQL_OFFSETS_CLOSE                                                                          \
+    "UPDATE idempotency.consumer_offset o"                                                         \
+    " SET next_offset = t.next, updated_at = pg_catalog.clock_timestamp(), open_in = NULL"         \
+    " FROM unnest($2::text[], $3::int4[], $4::int8[]) AS t (topic, partition, next)"               \
+    " WHERE o.consumer = $1 AND o.topic = t.topic AND o.partition = t.partition"                   \
+    "  AND o.open_in = pg_catalog.pg_current_xact_id()"
 
 /* Read again after a crash: kept once. */
 #define SQL_QUARANTINE                                                                             \

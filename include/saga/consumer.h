@@ -25,7 +25,8 @@ struct saga_definition; /* saga.h */
 /* Sized, see base.h. Everything is copied except what `log.user` points to. */
 struct saga_consumer_options {
     uint32_t size;
-    int32_t redis_timeout_ms; /* for one question to Redis; default 20, at most 50 */
+    int32_t redis_timeout_ms; /* for one round trip to Redis; default 4, at most 50. When it has
+                                 passed, Redis is left alone for a while (its circuit is open) */
     const char *group;        /* of Kafka; the inbox's `consumer` as well. Required */
     const char *brokers;      /* host:port,... Required */
     const char *conninfo;     /* of libpq; NULL: the PG* variables */
@@ -48,6 +49,10 @@ struct saga_consumer_options {
                               so that a stopped process blocks nobody; default 60000 */
     int32_t redis_remote;  /* 1: Redis may be elsewhere than on this host, in clear
                               text and without a password */
+    int32_t batch_rows;    /* so many messages at most in one transaction; default 100, at most
+                              1000; 1: each in its own */
+    int32_t batch_ms; /* transactions that take longer are made of fewer messages the next time;
+                         default 200 */
     int32_t reserved0;
 };
 #define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)
@@ -89,6 +94,14 @@ typedef int saga_handler_fn(PGconn *tx, const struct saga_record *record, void *
                             struct saga_error *err);
 
 /*
+ * The same for `n` messages at once, all of those in a batch that are new, in
+ * their order: a handler that works set by set. If it fails, it is called again
+ * for each of them alone.
+ */
+typedef int saga_batch_handler_fn(PGconn *tx, const struct saga_record *const *records, size_t n,
+                                  void *user, struct saga_error *err);
+
+/*
  * Names the handler of a topic, before the first run. `topic` is copied,
  * `user` must outlive the consumer.
  *
@@ -105,6 +118,12 @@ typedef int saga_handler_fn(PGconn *tx, const struct saga_record *record, void *
 SAGA_API SAGA_MUSTCHECK int saga_consumer_subscribe(struct saga_consumer *consumer,
                                                     const char *topic, saga_handler_fn *handler,
                                                     void *user, struct saga_error *err);
+
+/* The same for a handler that takes a whole batch. */
+SAGA_API SAGA_MUSTCHECK int saga_consumer_subscribe_batch(struct saga_consumer *consumer,
+                                                          const char *topic,
+                                                          saga_batch_handler_fn *handler,
+                                                          void *user, struct saga_error *err);
 
 /*
  * Takes part in sagas: handles the commands that arrive on `command_topic`
@@ -152,6 +171,13 @@ SAGA_API SAGA_MUSTCHECK int saga_consumer_run(struct saga_consumer *consumer, in
 /* Makes run return after the message at hand. Any thread; signal-safe. */
 SAGA_API void saga_consumer_stop(struct saga_consumer *consumer);
 
+/* What is known of Redis. */
+enum {
+    SAGA_CIRCUIT_CLOSED = 0,   /* it answers, or there is none */
+    SAGA_CIRCUIT_OPEN = 1,     /* it failed or was too slow; it is left alone for a while */
+    SAGA_CIRCUIT_HALF_OPEN = 2 /* it did, and the next question will show */
+};
+
 /* Counted since saga_consumer_new(). Sized, see base.h. */
 struct saga_consumer_stats {
     uint32_t size;
@@ -163,6 +189,9 @@ struct saga_consumer_stats {
     int64_t quarantined; /* all that went there, conflicts included */
     int64_t retries;     /* rolled back, to be tried again */
     int64_t reconnects;  /* to PostgreSQL, after the first */
+    int64_t batches;     /* transactions that have committed */
+    int32_t circuit;     /* to Redis: SAGA_CIRCUIT_* */
+    int32_t reserved0;
 };
 #define SAGA_CONSUMER_STATS .size = sizeof(struct saga_consumer_stats)
 

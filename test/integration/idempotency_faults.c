@@ -65,7 +65,7 @@ START_TEST(test_consumer_does_not_wait_for_ever_for_the_answer_about_the_inbox_r
     produce_messages(fixture, 0, 1);
     start_running(consumer);
     WAIT_UNTIL(effects_are(fixture, 1, 1), 20000);
-    proxy_swallow(proxy, 2);
+    proxy_swallow(proxy, 1);
     produce_messages(fixture, 1, 1);
     WAIT_UNTIL(effects_are(fixture, 2, 2), 20000);
     ck_assert_int_eq(stats_of(consumer).reconnects, 1);

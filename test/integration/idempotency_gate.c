@@ -40,6 +40,25 @@ given_gate(const char *address, int32_t lease_ms, int32_t window_ms)
     return gate;
 }
 
+/* One mark, with a lease, as a consumer without an inbox asks. */
+static enum gate_verdict
+enter(struct gate *gate, const char *mark, const char *its_hash)
+{
+    struct gate_question question = { .hash = its_hash };
+
+    gate_enter(gate, mark, &question, 1, true);
+    return question.verdict;
+}
+
+static void
+done(struct gate *gate, const char *mark, const char *its_hash)
+{
+    const struct gate_question question = { .hash = its_hash };
+
+    gate_done(gate, mark, &question, 1);
+    gate_settle(gate);
+}
+
 static redisContext *
 given_redis(void)
 {
@@ -52,13 +71,13 @@ START_TEST(test_gate_tells_new_busy_and_done_apart_i4)
     struct gate *one = given_gate(redis_address(), 30000, 30000);
     struct gate *two = given_gate(redis_address(), 30000, 30000);
 
-    ck_assert_int_eq(gate_enter(one, mark, hash), GATE_GO);
-    ck_assert_int_eq(gate_enter(two, mark, hash), GATE_BUSY);
-    ck_assert_int_eq(gate_enter(one, mark, hash), GATE_GO); /* its own */
-    gate_done(one, mark, hash);
-    ck_assert_int_eq(gate_enter(two, mark, hash), GATE_SKIP);
-    ck_assert_int_eq(gate_enter(one, mark, hash), GATE_SKIP);
-    ck_assert_int_eq(gate_enter(two, mark, other_hash), GATE_GO);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_GO);
+    ck_assert_int_eq(enter(two, mark, hash), GATE_BUSY);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_GO); /* its own */
+    done(one, mark, hash);
+    ck_assert_int_eq(enter(two, mark, hash), GATE_SKIP);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_SKIP);
+    ck_assert_int_eq(enter(two, mark, other_hash), GATE_GO);
 }
 END_TEST
 
@@ -70,11 +89,11 @@ START_TEST(test_gate_busy_ends_with_the_lease_and_done_with_the_window_i4_i6)
     struct gate *two = given_gate(redis_address(), 400, 60000);
     redisContext *redis = given_redis();
 
-    ck_assert_int_eq(gate_enter(one, mark, hash), GATE_GO);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_GO);
     ck_assert_int_le(redis_int(redis, "PTTL %s", mark), 400);
     expect_every_key_expires(redis, mark);
-    WAIT_UNTIL(gate_enter(two, mark, hash) == GATE_GO, 2000); /* `one` has died */
-    gate_done(two, mark, hash);
+    WAIT_UNTIL(enter(two, mark, hash) == GATE_GO, 2000); /* `one` has died */
+    done(two, mark, hash);
     ck_assert_int_gt(redis_int(redis, "PTTL %s", mark), 30000);
     expect_every_key_expires(redis, mark);
     redisFree(redis);
@@ -89,10 +108,10 @@ START_TEST(test_gate_of_one_who_slept_past_its_lease_leaves_the_successors_mark_
     struct gate *successor = given_gate(redis_address(), 60000, 60000);
     redisContext *redis = given_redis();
 
-    ck_assert_int_eq(gate_enter(slow, mark, hash), GATE_GO);
-    WAIT_UNTIL(gate_enter(successor, mark, hash) == GATE_GO, 2000);
+    ck_assert_int_eq(enter(slow, mark, hash), GATE_GO);
+    WAIT_UNTIL(enter(successor, mark, hash) == GATE_GO, 2000);
     successors = redis_text(redis, "GET %s", mark);
-    ck_assert_int_eq(gate_enter(slow, mark, hash), GATE_BUSY);
+    ck_assert_int_eq(enter(slow, mark, hash), GATE_BUSY);
     ck_assert_str_eq(redis_text(redis, "GET %s", mark), successors);
     redisFree(redis);
 }
@@ -102,7 +121,7 @@ END_TEST
 static int
 answers_after_going_on(struct gate *gate, const char *mark, struct proxy *proxy)
 {
-    ck_assert_int_eq(gate_enter(gate, mark, hash), GATE_GO);
+    ck_assert_int_eq(enter(gate, mark, hash), GATE_GO);
     return proxy_answers(proxy);
 }
 
@@ -119,7 +138,7 @@ START_TEST(test_gate_that_meets_its_own_mark_goes_on_i3)
             const char *mark = unique_name("mark");
             int seen = proxy_answers(proxy);
 
-            ck_assert_int_eq(gate_enter(gate, mark, hash), GATE_GO);
+            ck_assert_int_eq(enter(gate, mark, hash), GATE_GO);
             /* Until it has really asked again, and not only gone on without. */
             WAIT_UNTIL(answers_after_going_on(gate, mark, proxy) > seen + 1, 3000);
         }
@@ -130,16 +149,16 @@ END_TEST
 /* trap: I24 */
 START_TEST(test_gate_never_takes_a_late_answer_for_the_next_questions_i24)
 {
-    const char *done = unique_name("done");
+    const char *mark = unique_name("done");
     struct gate *writer = given_gate(redis_address(), 30000, 30000);
     struct proxy *proxy = given_proxy(redis_address());
     struct gate *gate = given_gate(proxy_address(proxy), 30000, 30000);
 
-    gate_done(writer, done, hash);
+    done(writer, mark, hash);
     proxy_delay(proxy, 1, 500);
-    ck_assert_int_eq(gate_enter(gate, done, hash), GATE_GO); /* too late to be believed */
+    ck_assert_int_eq(enter(gate, mark, hash), GATE_GO); /* too late to be believed */
     WAIT_UNTIL(answers_after_going_on(gate, unique_name("new"), proxy) > 4, 5000);
-    ck_assert_int_eq(gate_enter(gate, done, hash), GATE_SKIP);
+    ck_assert_int_eq(enter(gate, mark, hash), GATE_SKIP);
 }
 END_TEST
 
@@ -149,16 +168,16 @@ START_TEST(test_gate_without_redis_costs_nothing_and_notices_its_return_i8)
     struct gate *gate = given_gate(server->address, 30000, 30000);
     int64_t from;
 
-    gate_done(gate, "mark", hash);
-    ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_SKIP);
+    done(gate, "mark", hash);
+    ck_assert_int_eq(enter(gate, "mark", hash), GATE_SKIP);
     server_kill(server);
-    ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_GO);
+    ck_assert_int_eq(enter(gate, "mark", hash), GATE_GO);
     from = monotonic_us();
     for (int i = 0; i < 10000; i++)
-        ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_GO);
+        ck_assert_int_eq(enter(gate, "mark", hash), GATE_GO);
     ck_assert_int_lt(monotonic_us() - from, 1000000);
     server_start(server);
-    WAIT_UNTIL((gate_done(gate, "mark", hash), gate_enter(gate, "mark", hash) == GATE_SKIP), 20000);
+    WAIT_UNTIL((done(gate, "mark", hash), enter(gate, "mark", hash) == GATE_SKIP), 20000);
 }
 END_TEST
 
@@ -168,14 +187,14 @@ START_TEST(test_gate_does_not_wait_for_a_redis_that_stands_still_i8)
     struct gate *gate = given_gate(server->address, 30000, 30000);
     int64_t from;
 
-    gate_done(gate, "mark", hash);
+    done(gate, "mark", hash);
     server_freeze(server);
     from = monotonic_us();
     for (int i = 0; i < 100; i++)
-        ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_GO);
+        ck_assert_int_eq(enter(gate, "mark", hash), GATE_GO);
     ck_assert_int_lt(monotonic_us() - from, 500000);
     server_thaw(server);
-    WAIT_UNTIL(gate_enter(gate, "mark", hash) == GATE_SKIP, 20000);
+    WAIT_UNTIL(enter(gate, "mark", hash) == GATE_SKIP, 20000);
 }
 END_TEST
 
@@ -249,7 +268,7 @@ START_TEST(test_gate_goes_on_after_every_kind_of_nonsense_i8)
         struct gate *gate = given_gate(start_fake(&fake, &thread), 30000, 30000);
         int64_t from = monotonic_us();
 
-        ck_assert_msg(gate_enter(gate, "mark", hash) == GATE_GO, "%s", nonsense[i]);
+        ck_assert_msg(enter(gate, "mark", hash) == GATE_GO, "%s", nonsense[i]);
         ck_assert_msg(monotonic_us() - from < 200000, "%s", nonsense[i]);
         pthread_join(thread, NULL);
         close(fake.fd);
@@ -265,8 +284,8 @@ START_TEST(test_gate_asks_an_older_redis_in_two_commands)
     pthread_t thread;
     struct gate *gate = given_gate(start_fake(&fake, &thread), 1234, 30000);
 
-    ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_GO);
-    ck_assert_int_eq(gate_enter(gate, "mark", hash), GATE_BUSY);
+    ck_assert_int_eq(enter(gate, "mark", hash), GATE_GO);
+    ck_assert_int_eq(enter(gate, "mark", hash), GATE_BUSY);
     pthread_join(thread, NULL);
     close(fake.fd);
     ck_assert_ptr_nonnull(strstr(fake.heard, "$2\r\nNX\r\n$2\r\nPX\r\n$4\r\n1234\r\n"));

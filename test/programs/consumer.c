@@ -5,7 +5,7 @@
  * applied twice is there twice.
  *
  *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [idle_in_tx_ms=MS]
- *         [property=value ...]
+ *         [batch_rows=N] [property=value ...]
  *
  * "hold": the handler prints "holding" and then waits inside the transaction
  * until the row is there that it asks for (table `go`).
@@ -23,7 +23,7 @@
 
 static struct saga_consumer *consumer;
 static bool hold;
-static int idle_in_tx_ms;
+static int idle_in_tx_ms, batch_rows;
 
 static void
 on_signal(int number)
@@ -79,6 +79,8 @@ read_properties(char **args, struct saga_pair *properties)
             hold = true;
         } else if (strncmp(*args, "idle_in_tx_ms=", 14) == 0) {
             idle_in_tx_ms = atoi(*args + 14);
+        } else if (strncmp(*args, "batch_rows=", 11) == 0) {
+            batch_rows = atoi(*args + 11);
         } else if (equals == NULL) {
             return 2;
         } else {
@@ -108,6 +110,7 @@ main(int argc, char **argv)
         .redis = strcmp(argv[4], "-") == 0 ? NULL : argv[4],
         .properties = properties,
         .idle_in_tx_ms = idle_in_tx_ms,
+        .batch_rows = batch_rows,
         .log = { .write = log_to_stderr },
     };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a partition is read from, and how far it is finished.
+ * Where a partition is read from.
  */
 #include "idempotency/consumer_offsets.h"
 #include "test/support/run.h"
@@ -33,48 +33,11 @@ START_TEST(test_offsets_start_goes_back_to_a_database_that_is_behind)
 }
 END_TEST
 
-START_TEST(test_offsets_prefix_moves_only_over_what_is_finished_without_holes)
-{
-    struct offsets_prefix prefix;
-
-    offsets_reset(&prefix);
-    ck_assert_int_eq(prefix.next, OFFSET_NONE);
-    ck_assert(offsets_take(&prefix, 5));
-    ck_assert(offsets_take(&prefix, 6));
-    ck_assert(offsets_take(&prefix, 9)); /* 7 and 8 were compacted away */
-    ck_assert(!offsets_finish(&prefix, 9));
-    ck_assert(!offsets_finish(&prefix, 6));
-    ck_assert_int_eq(prefix.next, OFFSET_NONE);
-    ck_assert(offsets_finish(&prefix, 5));
-    ck_assert_int_eq(prefix.next, 10);
-    ck_assert_int_eq(prefix.n, 0);
-}
-END_TEST
-
-START_TEST(test_offsets_prefix_refuses_what_it_cannot_account_for)
-{
-    struct offsets_prefix prefix;
-
-    offsets_reset(&prefix);
-    ck_assert(!offsets_finish(&prefix, 5)); /* not taken */
-    ck_assert(offsets_take(&prefix, 5));
-    ck_assert(!offsets_take(&prefix, 5)); /* twice */
-    ck_assert(!offsets_take(&prefix, 4)); /* backwards */
-    ck_assert(offsets_finish(&prefix, 5));
-    ck_assert(!offsets_take(&prefix, 5)); /* finished before */
-    for (int64_t i = 0; i < OFFSETS_OPEN_MAX; i++)
-        ck_assert(offsets_take(&prefix, 6 + i));
-    ck_assert(!offsets_take(&prefix, 1000)); /* full */
-}
-END_TEST
-
 int
 main(void)
 {
     return run_tests(&(struct tests){
         .name = "idempotency/consumer_offsets",
-        .tests = TESTS(test_offsets_start_goes_back_to_a_database_that_is_behind,
-                       test_offsets_prefix_moves_only_over_what_is_finished_without_holes,
-                       test_offsets_prefix_refuses_what_it_cannot_account_for),
+        .tests = TESTS(test_offsets_start_goes_back_to_a_database_that_is_behind),
     });
 }

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The marks of messages in Redis: which ones are asked for, what their names
+ * are, and when an answer counts.
+ */
+#include "base/clock.h"
+#include "base/crash.h"
+#include "idempotency/consumer_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { BUSY_MS = 50 };
+
+/* The group: two consumers both want the message. The database: a mark tells of
+ * commits that another one, or this one after a failover, may not have. Not the
+ * topic: the same id from a retry topic is the same message. */
+static void
+mark_prefix(const struct saga_consumer *consumer, char prefix[GATE_NAME_MAX])
+{
+    snprintf(prefix, GATE_NAME_MAX, "saga:mark:%s:%s:", consumer->identity,
+             consumer->options.group);
+}
+
+static void
+set_question(struct gate_question *question, const struct taken *taken)
+{
+    saga_uuid_text(&taken->record.public.id, question->suffix);
+    question->hash = taken->record.hash_text;
+}
+
+/* Somebody waits for an answer to each message; or the database is known to
+ * have lost what marks may tell of; or this very message may be committed. */
+static bool
+mark_counts(const struct taken *taken)
+{
+    const struct partition *partition = taken->partition;
+
+    return !partition->route->answers && taken->record.flaw == NULL && !taken->unknown &&
+           taken->item.offset >= partition->distrust_below;
+}
+
+static void
+take_verdict(struct saga_consumer *consumer, struct taken *taken, enum gate_verdict verdict)
+{
+    if (verdict == GATE_SKIP) {
+        taken->item.state = HAND_FINISHED;
+        atomic_fetch_add(&consumer->counters.duplicates_by_mark, 1);
+    } else if (verdict == GATE_BUSY && !taken->waited) {
+        taken->waited = true;
+        hand_put_back(&taken->item, clock_mono_ms() + BUSY_MS);
+    }
+}
+
+static void
+ask(struct saga_consumer *consumer, struct taken **asked, size_t n)
+{
+    struct gate_question *questions = consumer->questions;
+    char prefix[GATE_NAME_MAX];
+    bool skips = false, same;
+
+    mark_prefix(consumer, prefix);
+    for (size_t i = 0; i < n; i++)
+        set_question(&questions[i], asked[i]);
+    gate_enter(consumer->gate, prefix, questions, n, false);
+    CRASH_POINT("consumer.after_gate");
+    for (size_t i = 0; i < n; i++)
+        skips |= questions[i].verdict == GATE_SKIP;
+    same = !skips || database_same(consumer);
+    for (size_t i = 0; i < n; i++)
+        if (same || questions[i].verdict != GATE_SKIP)
+            take_verdict(consumer, asked[i], questions[i].verdict);
+}
+
+void
+marks_ask(struct saga_consumer *consumer)
+{
+    struct taken *asked[GATE_MANY];
+    size_t n = 0;
+
+    if (consumer->gate == NULL)
+        return;
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
+        for (struct hand_item *item = at->unasked; item != NULL; item = item->next) {
+            struct taken *taken = (struct taken *)item;
+
+            if (mark_counts(taken))
+                asked[n++] = taken;
+            if (n == GATE_MANY) {
+                ask(consumer, asked, n);
+                n = 0;
+            }
+        }
+        at->unasked = NULL;
+    }
+    if (n > 0)
+        ask(consumer, asked, n);
+    atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
+}
+
+void
+marks_done(struct saga_consumer *consumer, const struct batch *batch)
+{
+    struct gate_question *questions = consumer->questions;
+    char prefix[GATE_NAME_MAX];
+    size_t n = 0;
+
+    if (consumer->gate == NULL)
+        return;
+    mark_prefix(consumer, prefix);
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct taken *taken = batch->items[i];
+
+        if (taken->record.flaw == NULL && taken->verdict < SAGA_INBOX_CONFLICT &&
+            !taken->partition->route->answers)
+            set_question(&questions[n++], taken);
+    }
+    gate_done(consumer->gate, prefix, questions, n);
+    atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
+}

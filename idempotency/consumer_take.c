@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages between Kafka and a partition's hand: taken as they come, freed
+ * when all before them is finished; and the offsets that Kafka keeps.
+ */
+#include "base/clock.h"
+#include "base/crash.h"
+#include "idempotency/consumer_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ASK_END_MS = 2000, ALIVE_MS = 1000, HELD_BYTES_MAX = 16 << 20 };
+
+/* --- taking ------------------------------------------------------------------ */
+
+static void
+take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message)
+{
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        partition->end = message->offset;
+    else
+        log_trouble(consumer, message->err, rd_kafka_message_errstr(message));
+    rd_kafka_message_destroy(message);
+}
+
+/* FNV-1a: which messages may wait for each other. */
+static uint64_t
+hash_key(const rd_kafka_message_t *message)
+{
+    const uint8_t *at = message->key;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < message->key_len; i++)
+        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* Takes over the message, also when it fails. */
+static int
+hold(struct partition *partition, rd_kafka_message_t *message, struct saga_error *err)
+{
+    struct taken *taken = calloc(1, sizeof *taken);
+    int rc = taken == NULL ? error_set(err, SAGA_ENOMEM, "out of memory")
+                           : record_read(&taken->record, message, err);
+
+    if (rc != 0) {
+        rd_kafka_message_destroy(message);
+        free(taken);
+        return rc;
+    }
+    taken->partition = partition;
+    taken->message = message;
+    taken->item.offset = message->offset;
+    taken->item.has_key = message->key != NULL;
+    taken->item.key = hash_key(message);
+    if (partition->hand.first == NULL)
+        partition->position = message->offset;
+    hand_take(&partition->hand, &taken->item);
+    if (partition->unasked == NULL)
+        partition->unasked = &taken->item;
+    partition->held_bytes += message->len + message->key_len;
+    partition->end = OFFSET_NONE;
+    return 0;
+}
+
+int
+kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t max,
+           struct saga_error *err)
+{
+    rd_kafka_message_t *message;
+    int rc = 0;
+
+    for (int32_t n = 0; rc == 0 && n < max && partition->held_bytes < HELD_BYTES_MAX; n++) {
+        message = rd_kafka_consume_queue(partition->queue, 0);
+        if (message == NULL)
+            break;
+        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            take_event(consumer, partition, message);
+        else
+            rc = hold(partition, message, err);
+    }
+    return rc;
+}
+
+bool
+kafka_at_end(struct saga_consumer *consumer, struct partition *partition)
+{
+    int64_t low, high;
+
+    if (partition->end == OFFSET_NONE ||
+        rd_kafka_query_watermark_offsets(consumer->kafka, partition->topic, partition->number, &low,
+                                         &high, ASK_END_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    if (high > partition->end) /* the event of its end was of before */
+        partition->end = OFFSET_NONE;
+    return partition->end != OFFSET_NONE;
+}
+
+/* --- letting go ---------------------------------------------------------------- */
+
+static void
+free_all(struct partition *partition, struct hand_item *list)
+{
+    while (list != NULL) {
+        struct taken *taken = (struct taken *)list;
+
+        list = list->next;
+        partition->held_bytes -= taken->message->len + taken->message->key_len;
+        record_clear(&taken->record);
+        rd_kafka_message_destroy(taken->message);
+        free(taken->refused);
+        free(taken);
+    }
+}
+
+void
+kafka_drop(struct partition *partition)
+{
+    partition->unasked = NULL;
+    free_all(partition, hand_empty(&partition->hand));
+}
+
+void
+kafka_finish(struct saga_consumer *consumer, struct partition *partition)
+{
+    struct hand_item *settled = hand_settle(&partition->hand);
+    rd_kafka_topic_partition_list_t *list;
+
+    if (settled == NULL)
+        return;
+    free_all(partition, settled);
+    list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
+        partition->hand.next;
+    /* Refused where the partition is ours no more: then it is the next owner's
+     * to store. */
+    (void)rd_kafka_offsets_store(consumer->kafka, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    partition->position =
+        partition->hand.first != NULL ? partition->hand.first->offset : partition->hand.next;
+    CRASH_POINT("consumer.after_store");
+}
+
+/* Serves nothing: a rebalance must not come in the middle of a transaction. */
+void
+kafka_alive(struct saga_consumer *consumer)
+{
+    int64_t now = clock_mono_coarse_ms();
+    rd_kafka_message_t *message;
+
+    if (now - consumer->alive_ms < ALIVE_MS)
+        return;
+    consumer->alive_ms = now;
+    message = rd_kafka_consume_queue(consumer->nothing, 0);
+    if (message != NULL)
+        rd_kafka_message_destroy(message);
+}
