@@ -54,7 +54,7 @@ ALL_LDFLAGS = $(CFLAGS) $(FLAVOUR_FLAGS) $(LDFLAGS) $(if $(filter tsan,$(FLAVOUR
 BASE_PUBLIC_SRCS  := base/error_text.c base/transaction.c base/uuid.c
 PRIVATE_SRCS      := $(filter-out $(BASE_PUBLIC_SRCS),$(wildcard base/*.c)) saga/definition.c \
                      idempotency/inbox_row.c outbox/headers.c
-SAGA_SRCS    := outbox/enqueue.c idempotency/inbox.c $(wildcard idempotency/barrier*.c) \
+SAGA_SRCS    := outbox/enqueue.c idempotency/inbox.c idempotency/guard.c $(wildcard idempotency/barrier*.c) \
                 $(filter-out saga/kafka% $(PRIVATE_SRCS),$(wildcard saga/*.c))
 KAFKA_SRCS   := $(filter-out $(SAGA_SRCS) $(PRIVATE_SRCS) outbox/daemon%,$(wildcard outbox/*.c idempotency/*.c)) \
                 $(wildcard saga/kafka*.c)
@@ -135,7 +135,7 @@ $(B)/outbox-relay: $(RELAY_OBJS) $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 $(B)/examples/%: examples/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -156,7 +156,7 @@ bench: $(PROGRAMS) $(B)/make-topics $(BENCH)   ## what the outbox costs, beside 
 $(B)/bench/%: bench/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(ALL_LDFLAGS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
 
 mutants:                                       ## takes each protection out; its test must fail. M="O1 O21": only these
 	@tools/setup build test

@@ -22,7 +22,7 @@ COMMENT ON TABLE idempotency.retention IS
     'how long is remembered what was applied and answered; set by idempotency.keep()';
 COMMENT ON COLUMN idempotency.retention.what IS
     'inbox: messages, by the time inside their ids. foreign: messages whose ids tell no time, since '
-    'they were received. barrier: answers to sagas, by the start of the saga. guard: since the answer';
+    'they were received. barrier: answers to sagas, by the start of the saga. guard: since the request';
 COMMENT ON COLUMN idempotency.retention.keep IS
     'the inbox''s must exceed the topics'' retention plus the longest lag; between 1 and 29 days';
 
@@ -152,6 +152,14 @@ BEGIN
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN
         RETURN QUERY SELECT 'deleted', 'idempotency.barrier', deleted, NULL::text;
+    END IF;
+    DELETE FROM idempotency.guard d WHERE d.ctid = ANY (ARRAY(
+        SELECT g.ctid FROM idempotency.guard g
+         WHERE g.entered_at < (since ->> 'guard')::timestamptz
+         ORDER BY g.entered_at LIMIT batch));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    IF deleted > 0 THEN
+        RETURN QUERY SELECT 'deleted', 'idempotency.guard', deleted, NULL::text;
     END IF;
 END
 $$;

@@ -58,6 +58,66 @@ SAGA_API SAGA_MUSTCHECK int saga_inbox_enter(PGconn *tx, const char *consumer,
                                              const struct saga_record *record, int32_t *verdict,
                                              struct saga_error *err);
 
+/*
+ * The guard: the same for whatever else may be asked twice and brings a key of
+ * its own, such as an HTTP request with an Idempotency-Key, or a cron job.
+ * The key is entered, the effect is written, the response is stored, all in one
+ * transaction; a repetition gets the stored response.
+ */
+enum {
+    SAGA_GUARD_FRESH = 0,    /* carry it out, then saga_guard_answer(), then commit */
+    SAGA_GUARD_ANSWERED = 1, /* carried out already: respond as it is stored */
+    SAGA_GUARD_OTHER = 2,    /* the key was used for another request: refuse */
+    SAGA_GUARD_BUSY = 3      /* somebody is at it and has not ended: let the client come again */
+};
+
+struct saga_guard {
+    const char *scope; /* what the keys belong to: the endpoint and its client */
+    const char *key;
+    struct saga_bytes fingerprint; /* a hash of the request, or the request itself */
+    int32_t wait_ms;               /* for a transaction that is at it; 0: 5000 */
+    int32_t reserved0;
+    uint64_t reserved[4];
+};
+
+struct saga_response {
+    int32_t status; /* the caller's; an HTTP status, for instance */
+    int32_t reserved0;
+    struct saga_bytes body;
+    uint64_t reserved[4];
+};
+
+/*
+ * Enters `guard` in the transaction open on `tx`; its key is taken only if that
+ * commits. `verdict` receives SAGA_GUARD_*. With SAGA_GUARD_ANSWERED `stored`
+ * receives the response; free() its body.data when done (NULL where none was
+ * stored). With the other verdicts it is zero.
+ *
+ * Use READ COMMITTED: in stricter levels a concurrent repetition ends as
+ * SAGA_EDB with sqlstate 40001; roll back and call again.
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL  no scope, no key, or `tx` is in pipeline mode
+ *   SAGA_ENOTX   no transaction is open on `tx`
+ *   SAGA_ENOMEM
+ *   SAGA_ESCHEMA the schema is missing: run `sagactl migrate up`
+ *   SAGA_EDB     the server refused; the caller's transaction is aborted
+ */
+SAGA_API SAGA_MUSTCHECK int saga_guard_enter(PGconn *tx, const struct saga_guard *guard,
+                                             int32_t *verdict, struct saga_response *stored,
+                                             struct saga_error *err);
+
+/*
+ * Stores what a request is answered with, in the transaction that found it
+ * fresh. Send it only after that transaction has committed.
+ *
+ * Returns as saga_guard_enter(); SAGA_EDB with sqlstate 55000 also if this
+ * transaction has not entered it.
+ */
+SAGA_API SAGA_MUSTCHECK int saga_guard_answer(PGconn *tx, const struct saga_guard *guard,
+                                              const struct saga_response *response,
+                                              struct saga_error *err);
+
 #ifdef __cplusplus
 }
 #endif
