@@ -4,29 +4,13 @@
  */
 #include "base/clock.h"
 #include "outbox/chores.h"
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
 #include <saga/outbox.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *conninfo;
-static PGconn *conn;
-
-static void
-setup(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-}
 
 enum { HOUR_S = 3600 };
 
@@ -258,9 +242,9 @@ END_TEST
 
 START_TEST(test_delayed_are_published_when_they_are_due)
 {
-    const char *topic = GIVEN_TOPIC(1);
     const char *due;
 
+    topic = GIVEN_TOPIC(1);
     start_relay(RELAY(.conninfo = conninfo));
     due = db_text(conn, "SELECT clock_timestamp() + interval '700 ms'");
     db_exec(conn, "SELECT outbox.enqueue('%s', 'later', deliver_at => '%s')", topic, due);
@@ -278,8 +262,7 @@ END_TEST
 /* Also more than are moved at a time. */
 START_TEST(test_delayed_that_are_due_belong_to_what_is_there)
 {
-    const char *topic = GIVEN_TOPIC(1);
-
+    topic = GIVEN_TOPIC(1);
     db_exec(conn,
             "INSERT INTO outbox.delayed (message_id, topic, key, payload, deliver_at)"
             " SELECT outbox.uuid_v7(), '%s', 'k', convert_to(g::text, 'UTF8'),"
@@ -305,8 +288,7 @@ END_TEST
  * its patience with the server, again and again. */
 START_TEST(test_delayed_large_ones_are_moved_few_at_a_time)
 {
-    const char *topic = GIVEN_TOPIC(1);
-
+    topic = GIVEN_TOPIC(1);
     db_exec(conn,
             "INSERT INTO outbox.delayed (message_id, topic, payload, deliver_at)"
             " SELECT gen_random_uuid(), '%s', convert_to(repeat(g::text, 983040 / 2), 'UTF8'),"
@@ -325,9 +307,9 @@ END_TEST
 /* Somebody repacks or alters it, or forgets that he has: the rest is published. */
 START_TEST(test_delayed_a_lock_on_them_holds_up_nothing_else)
 {
-    const char *topic = GIVEN_TOPIC(1);
     PGconn *other = open_transaction(conninfo);
 
+    topic = GIVEN_TOPIC(1);
     db_exec(conn, "SELECT outbox.enqueue('%s', 'due', deliver_at => now() + interval '1 hour')",
             topic);
     an_hour_passes();
@@ -464,7 +446,6 @@ main(void)
                   test_delayed_a_lock_on_them_holds_up_nothing_else,
                   test_delayed_a_slow_chore_costs_no_session, test_delayed_that_wait_cost_nothing,
                   test_delayed_a_burst_does_not_walk_over_what_it_has_moved, test_delayed_rights),
-        .setup = setup,
-        .teardown = teardown,
+        .setup = given_outbox,
     });
 }

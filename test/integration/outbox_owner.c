@@ -3,34 +3,13 @@
 /*
  * Several relays and one stream: who publishes, who waits, who stops.
  */
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *conninfo;
-static PGconn *conn;
-static const char *topic;
-static struct mock *mock;
-
-static void
-setup(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    topic = unique_name("topic");
-    mock = given_mock();
-    mock_topic(mock, topic, 1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-}
 
 static int64_t
 epoch(void)
@@ -241,8 +220,7 @@ main(void)
                        test_relay_refuses_the_cursor_of_another_cluster,
                        test_relay_refuses_rows_from_the_future, test_relay_goes_on_after_a_failover,
                        test_relay_needs_no_more_than_the_role_of_relays),
-        .setup = setup,
-        .teardown = teardown,
+        .setup = given_outbox_and_mock,
         .timeout_s = 40,
     });
 }

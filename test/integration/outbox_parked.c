@@ -5,7 +5,7 @@
  * are parked, everything else flows, and what operators do about it keeps the
  * order of each key. On the real Kafka, where nothing else is said.
  */
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/parked.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
@@ -15,36 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *conninfo;
-static PGconn *conn;
-static const char *topic;
-
-static void
-setup(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-}
-
 static void
 retry(const char *key)
 {
     db_exec(conn, "SELECT outbox.retry('%s', %s, 'mended')", topic,
             key != NULL ? text_of("'%s'", key) : "NULL");
-}
-
-static void
-given_mock_topic(struct mock **mock)
-{
-    topic = unique_name("topic");
-    *mock = given_mock();
-    mock_topic(*mock, topic, 1);
 }
 
 /* --- parked and let go ------------------------------------------------------- */
@@ -149,10 +124,9 @@ START_TEST(test_relay_o14_a_topic_that_seems_to_have_vanished_parks_nothing)
 {
     const struct saga_pair often[] = { { "topic.metadata.refresh.interval.ms", "50" }, { 0 } };
     struct relay_thread *relay;
-    struct mock *mock;
     int n = 0;
 
-    given_mock_topic(&mock);
+    given_mock_topic();
     relay = start_relay(RELAY(.conninfo = conninfo, .kafka = often));
     enqueue(conn, topic, "k", "0");
     WAIT_UNTIL(pending(conn) == 0, 10000);
@@ -260,9 +234,7 @@ END_TEST
 START_TEST(test_relay_o27_a_key_is_released_after_its_acknowledgement)
 {
     struct relay_thread *relay;
-    struct mock *mock;
-
-    given_mock_topic(&mock);
+    given_mock_topic();
     mock_produce_errors(mock, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     enqueue(conn, topic, "k", "1");
     relay = start_relay(RELAY(.conninfo = conninfo, .lease_ms = 600));
@@ -512,8 +484,7 @@ main(void)
             test_outbox_retry_and_discard_say_what_they_cannot_do,
             test_relay_does_not_wait_for_operators_transactions,
             test_relay_with_parked_keys_is_idle_all_the_same),
-        .setup = setup,
-        .teardown = teardown,
+        .setup = given_outbox,
         .timeout_s = 60,
     });
 }

@@ -3,7 +3,7 @@
  * How large a message may be: counted beforehand as the broker counts, and
  * where the broker refuses all the same, blamed on nobody who is innocent.
  */
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/parked.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
@@ -11,23 +11,6 @@
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *conninfo;
-static PGconn *conn;
-static const char *topic;
-
-static void
-setup(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-}
 
 /* --- O26: the size ----------------------------------------------------------- */
 
@@ -123,22 +106,12 @@ START_TEST(test_relay_o26_a_limit_that_drops_while_it_runs_parks_no_innocent)
 }
 END_TEST
 
-static void
-given_mock_topic(struct mock **mock)
-{
-    topic = unique_name("topic");
-    *mock = given_mock();
-    mock_topic(*mock, topic, 1);
-}
-
 /* Where the brokers do not tell their limits, only a message that is refused
  * alone is to blame. */
 START_TEST(test_relay_o26_only_what_is_refused_alone_is_parked)
 {
     struct relay_thread *relay;
-    struct mock *mock;
-
-    given_mock_topic(&mock);
+    given_mock_topic();
     enqueue_many(conn, topic, "m", 5);
     mock_produce_errors(mock, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE); /* all five */
     mock_produce_errors(mock, 1, RD_KAFKA_RESP_ERR_NO_ERROR);           /* m1 alone */
@@ -154,9 +127,7 @@ END_TEST
 
 START_TEST(test_relay_o26_a_batch_whose_messages_pass_alone_parks_nothing)
 {
-    struct mock *mock;
-
-    given_mock_topic(&mock);
+    given_mock_topic();
     enqueue_many(conn, topic, "m", 20);
     mock_produce_errors(mock, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
     publish_once(conninfo);
@@ -176,8 +147,7 @@ main(void)
                        test_relay_o26_a_limit_that_drops_while_it_runs_parks_no_innocent,
                        test_relay_o26_only_what_is_refused_alone_is_parked,
                        test_relay_o26_a_batch_whose_messages_pass_alone_parks_nothing),
-        .setup = setup,
-        .teardown = teardown,
+        .setup = given_outbox,
         .timeout_s = 60,
     });
 }

@@ -4,7 +4,7 @@
  * An outbox of several streams: which message belongs where, how processes share
  * them, and what happens when their number changes.
  */
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/run.h"
 #include "test/support/sagactl.h"
 #include "test/support/wait.h"
@@ -14,27 +14,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *conninfo;
-static PGconn *conn;
-static const char *topic;
-static struct mock *mock;
-
-static void
-setup(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    topic = unique_name("topic");
-    mock = given_mock();
-    mock_topic(mock, topic, 1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-}
 
 static void
 set_streams(int n)
@@ -460,8 +439,7 @@ main(void)
                        test_programs_share_streams_and_succeed_one_that_is_killed,
                        test_a_stream_that_was_asked_for_is_not_kept_for_ever,
                        test_a_relay_in_waiting_costs_one_statement_a_fifth_of_its_lease),
-        .setup = setup,
-        .teardown = teardown,
+        .setup = given_outbox_and_mock,
         .timeout_s = 60,
     });
 }

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An outbox for each test.
+ */
+#include "test/support/given_outbox.h"
+
+#include "test/support/run.h"
+
+const char *conninfo;
+PGconn *conn;
+const char *topic;
+struct mock *mock;
+
+/* Whichever session the test ended with. */
+static void
+close_conn(void *arg)
+{
+    (void)arg;
+    PQfinish(conn);
+}
+
+void
+given_outbox(void)
+{
+    conninfo = given_database();
+    conn = db_connect(conninfo);
+    at_test_end(close_conn, NULL);
+}
+
+void
+given_mock_topic(void)
+{
+    topic = unique_name("topic");
+    mock = given_mock();
+    mock_topic(mock, topic, 1);
+}
+
+void
+given_outbox_and_mock(void)
+{
+    given_outbox();
+    given_mock_topic();
+}
