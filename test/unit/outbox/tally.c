@@ -51,14 +51,14 @@ START_TEST(test_tally_counts_acknowledgements_in_milliseconds)
 {
     struct tally tally = { 0 };
 
-    tally_ack(&tally, 1);
-    tally_ack(&tally, 2);
-    tally_ack(&tally, 70000);
-    tally_ack(&tally, -1); /* the clock was set back */
+    tally_ack(&tally, 900);
+    tally_ack(&tally, 1100);
+    tally_ack(&tally, 70000000);
+    tally_ack(&tally, -1); /* librdkafka does not know */
     ck_assert_int_eq(stats_of(&tally).acks[0], 1);
     ck_assert_int_eq(stats_of(&tally).acks[1], 1);
     ck_assert_int_eq(stats_of(&tally).acks[SAGA_RELAY_BUCKETS - 1], 1);
-    ck_assert_int_eq(stats_of(&tally).ack_us, 70003000);
+    ck_assert_int_eq(stats_of(&tally).ack_us, 70002000);
 }
 END_TEST
 
