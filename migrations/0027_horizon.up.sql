@@ -55,7 +55,8 @@ CREATE FUNCTION idempotency.keep(what text, keep interval, reason text) RETURNS 
 AS $$
 BEGIN
     PERFORM idempotency.note('keep', NULL, keep.what, NULL, NULL,
-                             format('%s: %s', keep.keep, keep.reason));
+                             CASE WHEN btrim(keep.reason) <> ''
+                                  THEN format('%s: %s', keep.keep, keep.reason) END);
     UPDATE idempotency.retention r SET keep = keep.keep WHERE r.what = keep.what;
     IF NOT FOUND THEN
         RAISE invalid_parameter_value USING
