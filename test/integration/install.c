@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* release only */
 /*
  * What `make install` puts in place is enough to compile every example, shared
  * and static, with nothing but pkg-config; and `make uninstall` takes it out.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* release only */
 /*
  * The helpers for databases and for clusters of a test's own.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* release only */
 /*
  * The helpers around Kafka, Redis, proxies and processes.
  */

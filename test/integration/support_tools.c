@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* release only */
 /*
  * tools/servers leaves no server and no data behind, however it ends.
  */

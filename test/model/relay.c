@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The relay's model, every state of it: it holds, and with a known fault built in it does not.
  */
