@@ -49,12 +49,24 @@ START_TEST(test_batch_applies_many_messages_in_few_transactions)
 }
 END_TEST
 
+static bool
+all_but_the_ninth_are_applied(PGconn *tx)
+{
+    PGresult *result = PQexec(tx, "SELECT count(*) >= 11 FROM effect");
+    bool yes = PQntuples(result) == 1 && *PQgetvalue(result, 0, 0) == 't';
+
+    PQclear(result);
+    return yes;
+}
+
+/* Twice at least, and as long as others that need not wait for it have not gone on. */
 static int
 fail_at_the_third(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
 {
     int rc = apply_effect(tx, record, NULL, err);
 
-    if (!is_message(record, 2) || atomic_fetch_add(&calls, 1) >= 2)
+    if (!is_message(record, 2) ||
+        (atomic_fetch_add(&calls, 1) >= 2 && all_but_the_ninth_are_applied(tx)))
         return rc;
     return user != NULL ? handler_exec(tx, user, record) : SAGA_HANDLER_RETRY;
 }
@@ -75,7 +87,7 @@ START_TEST(test_batch_whose_third_handler_fails_costs_its_neighbours_nothing_i23
         run_until_idle(consumer);
         expect_effects(fixture, 12, 12);
         ck_assert_int_eq(stats_of(consumer).applied, 12);
-        ck_assert_int_eq(stats_of(consumer).retries, 2);
+        ck_assert_int_ge(stats_of(consumer).retries, 2);
         ck_assert_str_eq(order_of_effects(fixture), "0 1 3 4 5 6 7 8 10 11 2 9");
         ck_assert_int_eq(postgres_offset(fixture, 0), 12);
         free_consumer(consumer);
