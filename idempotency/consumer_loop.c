@@ -17,7 +17,7 @@
 /* The longest that something can go unnoticed for which nothing wakes us. */
 enum { TICK_MS = 500 };
 
-enum { READ_AHEAD = 1000, HELD_MAX = 1000 };
+enum { READ_AHEAD = 1000, HELD_MAX = 1000, CATCH_UP_BUSY_MS = 1000 };
 
 /* How much a partition may have in hand: enough to ask Redis for many at once;
  * more where some wait to be tried again and the others go on. */
@@ -67,8 +67,11 @@ advance(struct saga_consumer *consumer)
     came = take_all(consumer);
     if (consumer->failed != 0 || !pg_connected(&consumer->pg))
         return false;
+    /* In the midst of duplicates only now and then: it costs a commit. */
     if (!batch_choose(consumer))
-        return batch_catch_up(consumer, false) || came;
+        return came && clock_mono_ms() < consumer->catch_up_ms + CATCH_UP_BUSY_MS
+                   ? true
+                   : batch_catch_up(consumer, false) || came;
     batch_apply(consumer);
     return true;
 }

@@ -29,6 +29,7 @@ hash_part(EVP_MD_CTX *digest, const void *data, size_t len)
 static int
 hash_message(struct incoming *record, const rd_kafka_message_t *message, struct saga_error *err)
 {
+    static const char digits[] = "0123456789abcdef";
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     bool good = digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
                 hash_part(digest, message->key, message->key_len) &&
@@ -38,8 +39,10 @@ hash_message(struct incoming *record, const rd_kafka_message_t *message, struct 
     EVP_MD_CTX_free(digest);
     if (!good)
         return error_set(err, SAGA_ENOMEM, "SHA-256 failed");
-    for (size_t i = 0; i < sizeof record->hash; i++)
-        snprintf(record->hash_text + 2 * i, 3, "%02x", record->hash[i]);
+    for (size_t i = 0; i < sizeof record->hash; i++) {
+        record->hash_text[2 * i] = digits[record->hash[i] >> 4];
+        record->hash_text[2 * i + 1] = digits[record->hash[i] & 15];
+    }
     return 0;
 }
 

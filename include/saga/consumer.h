@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The consumer: reads topics of Kafka as a member of a group and applies each
- * message once to one PostgreSQL database. The message's effect, its row in
- * the inbox and the partition's offset are committed in one transaction; Redis
- * only makes the recognition of duplicates cheaper, and may be missing, empty
- * or wrong.
+ * message once to one PostgreSQL database. Many messages go through one
+ * transaction: their effects, their rows in the inbox and the partitions' offsets
+ * are committed together. Redis only makes the recognition of duplicates cheaper,
+ * and may be missing, slow, full, empty or wrong.
+ *
+ * One thread runs a consumer; several threads have one each.
  *
  * What is not promised: effects outside that database. A handler that calls
  * a bank may be run again after the call; give the bank the message's id.
@@ -77,18 +79,23 @@ enum { SAGA_HANDLER_RETRY = 1 };
  * Applies one message inside the transaction that is open on `tx`
  * (READ COMMITTED, and its commit survives a crash of the server). It writes
  * its business rows and enqueues outgoing messages there; it may set
- * savepoints, and must not commit or roll back. `record` is borrowed.
+ * savepoints, and must not commit or roll back: COMMIT is refused by the server.
+ * (So is SET CONSTRAINTS ALL IMMEDIATE; name your own constraints instead.)
+ * `record` is borrowed until the handler returns.
+ *
+ * The transaction may hold other messages' effects, too, before and after this
+ * one. When one of their handlers fails it is rolled back, and each is handed
+ * over again in a transaction of its own.
  *
  * Returns 0: commit; SAGA_HANDLER_RETRY or a negative code: everything is
- * rolled back, and the message comes again after a growing delay. Until then
- * its partition waits, and other partitions go on. A negative code is logged
- * together with err->message. Any other number counts as an error too, and so
- * does a handler that has left the transaction failed, or ended it. One that
- * has committed, though, has committed the message's inbox row as well: it
- * will not see that message again.
+ * rolled back, and the message comes again after a growing delay. Until then the
+ * later messages of its key wait, and all others go on, up to 1000 of its
+ * partition. A negative code is logged together with err->message. Any other
+ * number counts as an error too, and so does a handler that has left the
+ * transaction failed, or tried to end it.
  *
- * The same message is handed over again after a crash or a lost connection,
- * but never after its transaction has committed.
+ * The same message is handed over again after a crash, a lost connection or a
+ * rollback, but never after its transaction has committed.
  */
 typedef int saga_handler_fn(PGconn *tx, const struct saga_record *record, void *user,
                             struct saga_error *err);
@@ -168,7 +175,8 @@ enum {
 SAGA_API SAGA_MUSTCHECK int saga_consumer_run(struct saga_consumer *consumer, int mode,
                                               struct saga_error *err);
 
-/* Makes run return after the message at hand. Any thread; signal-safe. */
+/* Makes run return after the batch at hand, whose length batch_ms bounds. Any
+ * thread; signal-safe. */
 SAGA_API void saga_consumer_stop(struct saga_consumer *consumer);
 
 /* What is known of Redis. */
@@ -182,7 +190,7 @@ enum {
 struct saga_consumer_stats {
     uint32_t size;
     int32_t partitions;         /* assigned at present */
-    int64_t applied;            /* handlers' transactions that have committed */
+    int64_t applied;            /* messages whose handler's effects are committed */
     int64_t duplicates_by_mark; /* suppressed: Redis knew */
     int64_t duplicates_by_inbox;
     int64_t conflicts;   /* same id, other contents: alarm */
