@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * sagactl migrate on real databases: what is there afterwards, and what is not.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * The cluster's roles: who makes them, and who may do without that. Each test
  * has a cluster in which they are missing.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * What the relay does when the broker fails: nothing is lost, nothing is
  * skipped, first occurrences stay in order. Faults are injected into

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * A step and its compensation at once (trap I19): every interleaving of the
  * two transactions, each of four parts, with each of them committing or dying.

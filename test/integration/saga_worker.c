@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* long */
 /*
  * Workers among themselves, and with a world that ends: many at once, killed,
  * stopped past their lease, PostgreSQL restarted.
