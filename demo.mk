@@ -8,7 +8,7 @@ SHOP_TOOLS := $(B)/mock-broker $(B)/make-topics $(B)/check-shop
 SHOP := $(SHOP_SERVICES) $(SHOP_TOOLS)
 
 # What these tests start. By way of a phony target: of files that are secondary (all are), make does not miss one.
-$(addprefix $(B)/test/,crash/sweep integration/demo_run integration/demo_check): | shop
+$(addprefix $(B)/test/,crash/sweep integration/demo_run integration/demo_check python/participant): | shop
 
 .PHONY: shop demo
 all: $(SHOP_SERVICES)
@@ -32,8 +32,8 @@ $(SHOP_TOOLS):
 # Tests start them.
 tests: shop
 
-# ORDERS=500, KILLS=0, KEEP=1, KAFKA=real, BROKERS=host:port: see tools/demo.
+# ORDERS=500, KILLS=0, KEEP=1, KAFKA=real, BROKERS=host:port, SHIPPING=python: see tools/demo.
 demo:                                          ## orders through four services, some killed, every cent counted
-	@tools/setup build demo $(if $(filter real,$(KAFKA)),kafka)
+	@tools/setup build demo $(if $(filter real,$(KAFKA)),kafka) $(if $(filter python,$(SHIPPING)),python)
 	@$(MAKE) --no-print-directory -j$$(nproc) shop
 	@BUILD=$(B) tools/demo

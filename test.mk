@@ -4,18 +4,18 @@
 #
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
-#   test/model/*.c, test/chaos/relay.c                      in the flavour release only
+#   test/model/*.c, test/python/*.c, test/chaos/relay.c     in the flavour release only
 #   test/fuzz/*.c                                           in the flavour fuzz, by clang; elsewhere they run their seeds only
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
 
-RELEASE_TESTS := $(wildcard test/model/*.c) test/chaos/relay.c
+RELEASE_TESTS := $(wildcard test/model/*.c test/python/*.c) test/chaos/relay.c
 TEST_SRCS := $(if $(filter crash,$(FLAVOUR)),$(wildcard test/crash/*.c),\
                $(wildcard test/unit/*/*.c test/integration/*.c) $(if $(filter release,$(FLAVOUR)),$(RELEASE_TESTS)))
 TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard test/programs/*.c))
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
-TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check))$(TEST_LIBS)
+TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check jansson))$(TEST_LIBS)
 
 .PHONY: test tests test-matrix tsan valgrind fuzz fuzzers model chaos
 

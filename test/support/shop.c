@@ -103,12 +103,27 @@ shop_service_name(int service)
     return names[service];
 }
 
+static struct process *
+python_service(const struct shop *shop, int service, int instance)
+{
+    return start_process(
+        ARGS(text_of("%s/build/python/bin/python", source_dir()),
+             text_of("%s/examples/python_participant/%s.py", source_dir(), names[service]),
+             "--database", text_of("%s user=shop_service", shop->databases[service]), "--brokers",
+             brokers(), "--redis", redis_address(), "--prefix", shop->prefix, "--kafka",
+             text_of("group.instance.id=%s-%d", names[service], instance), "--kafka",
+             text_of("session.timeout.ms=%d", SESSION_MS)),
+        NULL);
+}
+
 struct process *
 shop_service(const struct shop *shop, int service, int instance, const char *const *environment)
 {
     const char *program = text_of("examples/services/%s", names[service]);
     const char *database = text_of("%s user=shop_service", shop->databases[service]);
 
+    if (service == SHOP_SHIPPING && shop->python)
+        return python_service(shop, service, instance);
     return start_process(ARGS(program, "--database", database, "--brokers", brokers(), "--redis",
                               redis_address(), "--prefix", shop->prefix, "--kafka",
                               text_of("group.instance.id=%s-%d", names[service], instance),

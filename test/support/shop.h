@@ -21,6 +21,7 @@ struct shop {
     const char *intents;      /* what the customers wrote down */
     const char *relay_config; /* small pages, so that a burst takes many */
     PGconn *orders;           /* to look into the order service's database */
+    bool python;              /* the shipping service is examples/python_participant */
     int reply_ms;             /* the orchestrator asks again after so long; 0: the default */
     int placed;               /* orders that customers were told to place */
 };
