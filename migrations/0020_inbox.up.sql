@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
 -- The inbox: which messages a consumer has applied, written in the transaction
--- of their effect. docs/decisions/0008-inbox-ring.md
+-- of their effect. docs/decisions/0009-inbox-ring.md
 --
 -- The rows of a day are in one of 32 partitions, which are made once and never
 -- attached, detached or dropped: old days go by emptying theirs (0024).
@@ -216,15 +216,20 @@ BEGIN
     END IF;
 
     mark := pg_sequence_last_value('idempotency.inbox_mark');
+    IF high - mark > 31 THEN
+        -- Days without a clean_up(): the ring goes on, and its old rows wait.
+        PERFORM idempotency.raise_marks();
+        mark := pg_sequence_last_value('idempotency.inbox_mark');
+    END IF;
     IF mark <> low AND EXISTS (SELECT FROM unnest(fresh) AS u (id)
                                 WHERE idempotency.day_of(uuid_send(u.id)) < mark) THEN
         RAISE serialization_failure USING
             MESSAGE = 'the horizon has moved past a message that was about to be applied',
             HINT = 'Roll back and try again.';
     ELSIF high - mark > 31 THEN
-        RAISE object_not_in_prerequisite_state USING
-            MESSAGE = 'the inbox has no room for tomorrow: it still holds messages of 31 days ago',
-            HINT = 'Call idempotency.clean_up(), and see why nobody has.';
+        RAISE serialization_failure USING
+            MESSAGE = 'the inbox has no room for tomorrow before somebody else has moved its mark',
+            HINT = 'Roll back and try again.';
     END IF;
 
     IF cardinality(fresh) = cardinality(receive.message_ids) THEN

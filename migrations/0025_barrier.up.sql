@@ -4,7 +4,7 @@
 -- answered, so that it is answered the same whenever it is asked again.
 
 -- As idempotency.inbox_mark. Rows are deleted, not emptied with a partition:
--- docs/decisions/0008-inbox-ring.md
+-- docs/decisions/0009-inbox-ring.md
 CREATE SEQUENCE idempotency.barrier_mark AS integer MINVALUE 0 START 0;
 COMMENT ON SEQUENCE idempotency.barrier_mark IS
     'its last value is the oldest day, counted from 1970, whose sagas are still known. Only ever '

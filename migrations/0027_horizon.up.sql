@@ -2,7 +2,7 @@
 --
 -- How long consumers remember, and forgetting: the only place where rows of the
 -- inbox, the barrier and the guard are removed.
--- docs/decisions/0008-inbox-ring.md
+-- docs/decisions/0009-inbox-ring.md
 
 DO $$ BEGIN PERFORM pg_catalog.set_config('role', 'saga_owner', true); END $$;
 
@@ -166,6 +166,34 @@ END
 $$;
 COMMENT ON FUNCTION idempotency.delete_old(integer) IS 'part of idempotency.clean_up';
 
+-- Raises the low-water marks to where the retentions want them. One at a time,
+-- so that none is ever lowered; who is not the one does nothing.
+CREATE FUNCTION idempotency.raise_marks()
+    RETURNS TABLE (did text, what text, n bigint, held_by text)
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
+    sequence text;
+    mark integer;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(1935763297, 20) THEN
+        RETURN;
+    END IF;
+    FOR sequence, mark IN
+        SELECT 'idempotency.' || r.what || '_mark', floor(extract(epoch FROM moment - r.keep) / 86400)
+          FROM idempotency.retention r WHERE r.what IN ('inbox', 'barrier') LOOP
+        IF mark > pg_sequence_last_value(sequence) THEN
+            PERFORM setval(sequence, mark);
+            RETURN QUERY SELECT 'moved', sequence, mark::bigint, NULL::text;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION idempotency.raise_marks() IS
+    'part of idempotency.clean_up; and of idempotency.receive, where nobody has called that for days';
+
 CREATE FUNCTION idempotency.clean_up(batch integer DEFAULT 1000, lock_ms integer DEFAULT 50)
     RETURNS TABLE (did text, what text, n bigint, held_by text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -174,9 +202,7 @@ CREATE FUNCTION idempotency.clean_up(batch integer DEFAULT 1000, lock_ms integer
 AS $$
 #variable_conflict use_column
 DECLARE
-    moment timestamptz := clock_timestamp();
-    today integer := floor(extract(epoch FROM moment) / 86400);
-    sequence text;
+    today integer := floor(extract(epoch FROM clock_timestamp()) / 86400);
     mark integer;
     slot integer;
 BEGIN
@@ -187,14 +213,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(1935763297, 20) THEN
         RETURN; -- somebody else is at it
     END IF;
-    FOR sequence, mark IN
-        SELECT 'idempotency.' || r.what || '_mark', floor(extract(epoch FROM moment - r.keep) / 86400)
-          FROM idempotency.retention r WHERE r.what IN ('inbox', 'barrier') LOOP
-        IF mark > pg_sequence_last_value(sequence) THEN
-            PERFORM setval(sequence, mark);
-            RETURN QUERY SELECT 'moved', sequence, mark::bigint, NULL::text;
-        END IF;
-    END LOOP;
+    RETURN QUERY SELECT * FROM idempotency.raise_marks();
     mark := pg_sequence_last_value('idempotency.inbox_mark');
 
     -- A partition has one day that is known; if that is still to come, what is in
@@ -221,7 +240,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['TABLE idempotency.retention', 'VIEW idempotency.horizon',
         'FUNCTION idempotency.keep', 'FUNCTION idempotency.slot_is_old',
-        'FUNCTION idempotency.empty_slot', 'FUNCTION idempotency.delete_old',
+        'FUNCTION idempotency.empty_slot', 'FUNCTION idempotency.raise_marks',
+        'FUNCTION idempotency.delete_old',
         'FUNCTION idempotency.clean_up'] LOOP
         EXECUTE 'ALTER ' || name || ' OWNER TO saga_owner';
     END LOOP;
@@ -231,5 +251,6 @@ $$;
 GRANT SELECT ON idempotency.retention, idempotency.horizon TO saga_app, saga_monitor;
 REVOKE EXECUTE ON FUNCTION idempotency.keep(text, interval, text),
     idempotency.slot_is_old(integer, integer), idempotency.empty_slot(integer, integer, integer),
-    idempotency.delete_old(integer), idempotency.clean_up(integer, integer) FROM PUBLIC;
+    idempotency.delete_old(integer), idempotency.raise_marks(),
+    idempotency.clean_up(integer, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION idempotency.clean_up(integer, integer) TO saga_app;

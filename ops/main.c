@@ -29,6 +29,13 @@ static const char usage_text[] =
     "  outbox audit           what operators did to it (--limit)\n"
     "  outbox streams N       divides the outbox into N streams (--dry-run)\n"
     "  outbox rebase          makes a restored outbox fit for a relay (--dry-run)\n"
+    "  inbox quarantine [CONSUMER]  what consumers must not apply, numbered (--limit)\n"
+    "  inbox release N --reason WHY  has one applied all the same; inbox reject N: never\n"
+    "  inbox parked [CONSUMER [TOPIC]]  what handlers could not apply (--limit)\n"
+    "  inbox retry CONSUMER TOPIC [KEY] --reason WHY  lets the consumer try again; without KEY\n"
+    "                         those that have none\n"
+    "  inbox discard CONSUMER ID --reason WHY  gives one parked message up\n"
+    "  inbox horizon          between which times messages are known\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N|all]   undoes the last N (1): drops tables with what is in them\n"
     "  migrate status         which are applied\n"
@@ -89,6 +96,13 @@ static const struct verb {
     { "outbox", "audit", outbox_audit, "l", 30000, 0, 0, "" },
     { "outbox", "streams", outbox_streams, "tn", 0, 1, 1, " N" },
     { "outbox", "rebase", outbox_rebase, "tn", 0, 0, 0, "" },
+    { "inbox", "quarantine", inbox_quarantine, "l", 30000, 0, 1, " [CONSUMER]" },
+    { "inbox", "release", inbox_release, "r", 30000, 1, 1, " N --reason WHY" },
+    { "inbox", "reject", inbox_reject, "r", 30000, 1, 1, " N --reason WHY" },
+    { "inbox", "parked", inbox_parked, "l", 30000, 0, 2, " [CONSUMER [TOPIC]]" },
+    { "inbox", "retry", inbox_retry, "r", 30000, 2, 3, " CONSUMER TOPIC [KEY] --reason WHY" },
+    { "inbox", "discard", inbox_discard, "r", 30000, 2, 2, " CONSUMER ID --reason WHY" },
+    { "inbox", "horizon", inbox_horizon, "", 30000, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
     { "migrate", "down", migrate_down, "mt", 0, 0, 1, " [N|all]" },
     { "migrate", "status", migrate_status, "m", 30000, 0, 0, "" },

@@ -9,10 +9,6 @@
 
 /* clang-format off */
 
-/* For people: no more of a text than fits beside the others, in characters. */
-#define SQL_CUT(text, length)                                                                      \
-    "CASE WHEN pg_catalog.char_length(" text ") > " length                                         \
-    " THEN pg_catalog.left(" text ", " length " - 1) || '…' ELSE " text " END"
 #define SQL_ASKED_AT(request) "(SELECT a.at FROM outbox.audit a WHERE a.id = " request ")"
 
 /* --- status --------------------------------------------------------------- */

@@ -78,6 +78,13 @@
 /* For people, microseconds are noise. */
 #define SQL_AT(column) "pg_catalog.date_trunc('milliseconds', " column ")"
 
+/* clang-format off */
+/* For people: no more of a text than fits beside the others, in characters. */
+#define SQL_CUT(text, length)                                                                      \
+    "CASE WHEN pg_catalog.char_length(" text ") > " length                                         \
+    " THEN pg_catalog.left(" text ", " length " - 1) || '…' ELSE " text " END"
+/* clang-format on */
+
 /* Ids are of version 7, so that their order is the order of starting. */
 #define SQL_LIST                                                                                   \
     "SELECT i.id, i.definition, i.business_key, i.state,"                                          \

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The statements of sagactl's verbs for the inbox.
+ */
+#ifndef OPS_INBOX_SQL_H
+#define OPS_INBOX_SQL_H
+
+#include "ops/sql.h"
+
+/* A key is bytes. As it is shown it can be typed again. */
+#define SQL_KEY(key) "pg_catalog.encode(" key ", 'escape')"
+
+/* --- the quarantine; $1 limit, $2 consumer or NULL ---------------------------- */
+
+#define SQL_HELD                                                                                   \
+    "SELECT q.id, q.consumer, q.reason, q.message_id, q.topic, q.partition, q.\"offset\","         \
+    "       " SQL_KEY("q.key") " AS key, q.received_at"                                            \
+                               "  FROM idempotency.quarantine q"                                   \
+                               " WHERE q.state = 'held' AND ($2::text IS NULL OR q.consumer = "    \
+                               "$2) ORDER BY q.id LIMIT $1"
+#define SQL_HELD_SHORT                                                                             \
+    "SELECT h.id, " SQL_CUT(                                                                       \
+        "h.consumer", "30") " AS consumer, h.message_id,"                                          \
+                            " " SQL_CUT("h.topic",                                                 \
+                                        "30") " AS topic, h.partition, h.\"offset\","              \
+                                              " " SQL_AT("h.received_at") " AS since, " SQL_CUT(   \
+                                                  "h.reason", "70") " AS reason"                   \
+                                                                    " FROM (" SQL_HELD ") AS h"
+#define SQL_RELEASE                                                                                \
+    "SELECT pg_catalog.json_build_object('id', $1::bigint, 'released', true)::text"                \
+    "  FROM idempotency.release($1, $2)"
+#define SQL_REJECT                                                                                 \
+    "SELECT pg_catalog.json_build_object('id', $1::bigint, 'rejected', true)::text"                \
+    "  FROM idempotency.reject($1, $2)"
+
+/* --- what is parked; $1 limit, $2 consumer or NULL, $3 topic or NULL ---------- */
+
+#define SQL_INBOX_PARKED                                                                           \
+    "SELECT p.consumer, p.topic, " SQL_KEY(                                                        \
+        "p.key") " AS key, p.message_id AS id, p.attempts,"                                        \
+                 "       p.parked_at, p.error,"                                                    \
+                 "       coalesce(p.request, k.request) IS NOT NULL AS retry_asked"                \
+                 "  FROM idempotency.parked p"                                                     \
+                 "       LEFT JOIN idempotency.parked_key k"                                       \
+                 "              ON k.consumer = p.consumer AND k.topic = p.topic AND k.key = "     \
+                 "p.key"                                                                           \
+                 " WHERE ($2::text IS NULL OR p.consumer = $2) AND ($3::text IS NULL OR p.topic "  \
+                 "= $3)"                                                                           \
+                 " ORDER BY p.id LIMIT $1"
+#define SQL_INBOX_PARKED_SHORT                                                                     \
+    "SELECT " SQL_CUT("p.consumer", "30") " AS consumer, " SQL_CUT(                                \
+        "p.topic",                                                                                 \
+        "30") " AS topic,"                                                                         \
+              " coalesce(" SQL_CUT(                                                                \
+                  "p.key",                                                                         \
+                  "40") ", '(none)') AS key, p.id, p.attempts,"                                    \
+                        " " SQL_AT("p.parked_at") " AS since,"                                     \
+                                                  " coalesce(" SQL_CUT(                            \
+                                                      "p.error",                                   \
+                                                      "70") ", '(waits behind its key)') AS "      \
+                                                            "error, p.retry_asked"                 \
+                                                            " FROM (" SQL_INBOX_PARKED ") AS p"
+#define SQL_INBOX_RETRY                                                                            \
+    "SELECT pg_catalog.json_build_object('consumer', $1::text, 'topic', $2::text,"                 \
+    "       'key', $3::text, 'request', 'retry')::text"                                            \
+    "  FROM idempotency.retry($1, $2, pg_catalog.decode($3, 'escape'), $4)"
+#define SQL_INBOX_DISCARD                                                                          \
+    "SELECT pg_catalog.json_build_object('consumer', $1::text, 'id', $2::uuid,"                    \
+    "       'discarded', true)::text FROM idempotency.discard($1, $2, $3)"
+
+#define SQL_HORIZON                                                                                \
+    "SELECT h.oldest, h.newest, h.keep, h.keep_foreign, h.oldest_saga, h.keep_sagas,"              \
+    " (SELECT count(*) FROM idempotency.quarantine q WHERE q.state = 'held') AS quarantined,"      \
+    " (SELECT count(*) FROM idempotency.parked) AS parked"                                         \
+    " FROM idempotency.horizon h"
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a consumer has put aside: parked messages and their keys, the quarantine,
+ * and sagactl's verbs for both.
+ */
+#include "test/support/db.h"
+#include "test/support/run.h"
+#include "test/support/sagactl.h"
+#include "test/support/wait.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *database;
+static PGconn *conn, *other;
+
+static void
+setup(void)
+{
+    database = given_database();
+    conn = db_connect(database);
+    other = db_connect(database);
+}
+
+static void
+teardown(void)
+{
+    PQfinish(conn);
+    PQfinish(other);
+}
+
+#define INBOX(...) SAGACTL(database, "inbox", __VA_ARGS__)
+
+/* --- as a consumer does ------------------------------------------------------------ */
+
+static const char *
+new_id(void)
+{
+    return db_text(conn, "SELECT outbox.uuid_v7()");
+}
+
+static const char *
+receive(PGconn *tx, const char *id)
+{
+    return db_text(
+        tx, "SELECT verdict FROM idempotency.receive('c', '{%s}', '{x}', '{t}', '{0}', '{7}')", id);
+}
+
+/* `error` is SQL. */
+static bool
+park(PGconn *tx, const char *key, const char *id, const char *error)
+{
+    return db_int(tx,
+                  "SELECT idempotency.park('c', 't', %s, '%s', 'x', 0, 7, '{a,1}', 'payload', %s,"
+                  " 1)::int",
+                  key, id, error) == 1;
+}
+
+static const char *
+take(PGconn *tx, int at_most)
+{
+    return db_text(tx,
+                   "SELECT coalesce(string_agg(message_id::text, ',' ORDER BY id), '')"
+                   " FROM idempotency.take_retried('c', '{t}', %d)",
+                   at_most);
+}
+
+static void
+retry(const char *key)
+{
+    db_exec(conn, "SELECT idempotency.retry('c', 't', %s, 'because')", key);
+}
+
+/* --- keys and their order ------------------------------------------------------------ */
+
+/* trap: I23: in order, later ones behind, and the key flows when the last is gone. */
+START_TEST(test_parked_key_is_retried_in_order_and_flows_again_i23)
+{
+    const char *a = new_id(), *b = new_id(), *c = new_id();
+
+    ck_assert(!park(conn, "'k'", a, "NULL"));
+    ck_assert_str_eq(receive(conn, a), "fresh");
+    ck_assert(park(conn, "'k'", a, "'broken'"));
+    ck_assert(park(conn, "'k'", b, "NULL"));
+    ck_assert(!park(conn, "'other'", c, "NULL"));
+    ck_assert_str_eq(receive(conn, a), "duplicate");
+    ck_assert_str_eq(take(conn, 10), "");
+
+    retry("'k'");
+    db_exec(other, "BEGIN");
+    ck_assert_str_eq(take(other, 1), a);
+    ck_assert_str_eq(take(conn, 1), ""); /* it is in other hands */
+    db_exec(other, "ROLLBACK");
+    db_exec(other, "BEGIN");
+    ck_assert_str_eq(take(other, 1), a);
+    ck_assert_str_eq(take(other, 5), b);
+    db_exec(other, "COMMIT");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.parked_key"), 0);
+    ck_assert(!park(conn, "'k'", c, "NULL"));
+}
+END_TEST
+
+START_TEST(test_parked_message_that_fails_again_waits_for_the_next_retry)
+{
+    const char *a = new_id();
+
+    park(conn, "'k'", a, "'broken'");
+    retry("'k'");
+    db_exec(conn, "SELECT idempotency.park_again(id, 'still broken') FROM idempotency.parked");
+    ck_assert_str_eq(take(conn, 1), "");
+    ck_assert_str_eq(db_text(conn, "SELECT error || attempts FROM idempotency.parked"),
+                     "still broken2");
+    ck_assert_str_eq(db_text(conn, "SELECT error FROM idempotency.parked_key"), "still broken");
+}
+END_TEST
+
+START_TEST(test_parked_messages_without_a_key_hold_nobody_up)
+{
+    const char *a = new_id(), *b = new_id();
+
+    ck_assert(park(conn, "NULL", a, "'broken'"));
+    ck_assert(park(conn, "NULL", b, "'broken'"));
+    retry("NULL");
+    db_exec(other, "BEGIN");
+    ck_assert_str_eq(take(other, 1), a);
+    ck_assert_str_eq(take(conn, 5), b);
+    db_exec(other, "COMMIT");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.parked"), 0);
+}
+END_TEST
+
+struct late {
+    pthread_t thread;
+    const char *id;
+    bool parked;
+};
+
+static void *
+park_behind(void *arg)
+{
+    struct late *late = arg;
+
+    late->parked = park(conn, "'k'", late->id, "NULL");
+    return NULL;
+}
+
+/* trap: I23: one that comes while the last one of its key is being applied. */
+START_TEST(test_message_that_comes_during_the_last_retry_is_not_left_behind_i23)
+{
+    struct late late = { .id = new_id() };
+    PGconn *third = db_connect(database);
+
+    park(conn, "'k'", new_id(), "'broken'");
+    retry("'k'");
+    db_exec(other, "BEGIN");
+    take(other, 1);
+    pthread_create(&late.thread, NULL, park_behind, &late);
+    WAIT_UNTIL(db_int(third, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 10000);
+    db_exec(other, "COMMIT");
+    pthread_join(late.thread, NULL);
+    ck_assert(!late.parked);
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.parked"), 0);
+    PQfinish(third);
+}
+END_TEST
+
+/* --- the quarantine -------------------------------------------------------------------- */
+
+static void
+quarantine(const char *id)
+{
+    db_exec(conn,
+            "INSERT INTO idempotency.quarantine (consumer, reason, message_id, topic, partition,"
+            " \"offset\", hash, key, payload, headers) VALUES ('c', 'old', %s, 't', 0,"
+            " (SELECT count(*) FROM idempotency.quarantine), 'x', 'k', 'payload', '{a,1}')",
+            id);
+}
+
+/* trap: I29: applied once, whatever the mark says. */
+START_TEST(test_released_message_is_applied_once_from_its_copy_i29)
+{
+    const char *old = "00000000-0000-7000-8000-000000000001";
+
+    quarantine(text_of("'%s'", old));
+    EXPECT_ANSWER(INBOX("quarantine", "c"), 0, old);
+    EXPECT_ANSWER(INBOX("release", "1", "--reason", "known to be missing"), 0, "released");
+    EXPECT_ANSWER(INBOX("release", "1", "--reason", "again"), 4, "released already");
+    ck_assert_str_eq(take(conn, 10), old);
+    ck_assert_str_eq(take(conn, 10), "");
+    ck_assert_str_eq(receive(conn, old), "below");
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(verb || ' ' || reason, ',') FROM"
+                                   " idempotency.audit"),
+                     "release known to be missing");
+}
+END_TEST
+
+START_TEST(test_released_message_is_a_duplicate_when_it_is_read_again)
+{
+    const char *id = new_id(), *soon = db_text(conn, "SELECT outbox.uuid_v7(now() + '2 days')"),
+               *late = db_text(conn, "SELECT outbox.uuid_v7(now() + '90 days')");
+
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    quarantine(text_of("'%s'", id));
+    quarantine(text_of("'%s'", soon));
+    quarantine(text_of("'%s'", late));
+    quarantine("NULL");
+    EXPECT_ANSWER(INBOX("release", "1", "--reason", "x"), 0, "");
+    ck_assert_str_eq(receive(conn, id), "duplicate");
+    EXPECT_ANSWER(INBOX("release", "2", "--reason", "x"), 0, "");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.inbox"), 2);
+    EXPECT_ANSWER(INBOX("release", "3", "--reason", "x"), 4, "further ahead");
+    EXPECT_ANSWER(INBOX("release", "4", "--reason", "x"), 4, "no message-id");
+    EXPECT_ANSWER(INBOX("release", "5", "--reason", "x"), 3, "no message 5");
+    EXPECT_ANSWER(INBOX("reject", "4", "--reason", "x"), 0, "rejected");
+    EXPECT_ANSWER(INBOX("reject", "3"), 2, "--reason");
+
+    /* Applied meanwhile, through Kafka. */
+    id = new_id();
+    quarantine(text_of("'%s'", id));
+    ck_assert_str_eq(receive(conn, id), "fresh");
+    EXPECT_ANSWER(INBOX("release", "5", "--reason", "x"), 4, "applied meanwhile");
+    EXPECT_ANSWER(INBOX("--json", "quarantine"), 0, id);
+}
+END_TEST
+
+/* --- sagactl's other verbs ------------------------------------------------------------- */
+
+START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
+{
+    const char *a = new_id(), *b = new_id();
+
+    park(conn, "'k'", a, "'the stock is broken'");
+    park(conn, "'k'", b, "NULL");
+    EXPECT_ANSWER(INBOX("parked"), 0, "the stock is broken");
+    EXPECT_ANSWER(INBOX("parked", "c", "elsewhere"), 0, "");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "k", "--reason", "mended"), 0, "asked for");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "l", "--reason", "mended"), 3, "\"l\"");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "--reason", "mended"), 3, "without a key");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "k"), 2, "--reason");
+
+    db_exec(other, "BEGIN");
+    take(other, 1);
+    EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 4, "just now");
+    db_exec(other, "ROLLBACK");
+    EXPECT_ANSWER(INBOX("discard", "c", a, "--reason", "nobody wants it"), 0, "discarded");
+    EXPECT_ANSWER(INBOX("discard", "c", a, "--reason", "x"), 3, a);
+    EXPECT_ANSWER(INBOX("discard", "c", "nonsense", "--reason", "x"), 2, "nonsense");
+    EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 0, "discarded");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.parked_key"), 0);
+    EXPECT_ANSWER(INBOX("horizon"), 0, "oldest");
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(verb, ',' ORDER BY id) FROM"
+                                   " idempotency.audit"),
+                     "retry,discard,discard");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "inbox_parked",
+        .tests = TESTS(test_parked_key_is_retried_in_order_and_flows_again_i23,
+                       test_parked_message_that_fails_again_waits_for_the_next_retry,
+                       test_parked_messages_without_a_key_hold_nobody_up,
+                       test_message_that_comes_during_the_last_retry_is_not_left_behind_i23,
+                       test_released_message_is_applied_once_from_its_copy_i29,
+                       test_released_message_is_a_duplicate_when_it_is_read_again,
+                       test_parked_messages_are_shown_retried_and_discarded_by_sagactl),
+        .setup = setup,
+        .teardown = teardown,
+    });
+}
