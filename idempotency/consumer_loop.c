@@ -64,6 +64,7 @@ advance(struct saga_consumer *consumer)
 
     if (consumer->partitions == NULL || !database_ready(consumer))
         return false;
+    chores(consumer);
     came = take_all(consumer);
     if (consumer->failed != 0 || !pg_connected(&consumer->pg))
         return false;

@@ -88,6 +88,7 @@ struct saga_consumer {
     int32_t pg_failures;
     bool pg_was_connected;
     int64_t pg_due_ms;
+    int64_t chores_due_ms;
     char identity[96]; /* of the database: part of every mark's name */
     int64_t identity_at_ms;
     struct gate *gate; /* NULL: none */
@@ -146,6 +147,11 @@ bool database_ready(struct saga_consumer *consumer);
 bool database_same(struct saga_consumer *consumer);
 /* What a failed statement of ours means for the consumer as a whole. */
 void database_failed(struct saga_consumer *consumer, const struct saga_error *err);
+
+/* --- consumer_chores.c ------------------------------------------------------ */
+
+/* Between two batches, with a database that is ready. Mostly does nothing. */
+void chores(struct saga_consumer *consumer);
 
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 

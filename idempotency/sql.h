@@ -76,4 +76,7 @@
     " \"offset\", hash, key, payload, headers)"                                                    \
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"
 
+/* One step of forgetting. */
+#define SQL_CLEAN_UP "SELECT did, what, n, held_by FROM idempotency.clean_up()"
+
 #endif
