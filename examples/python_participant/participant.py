@@ -21,6 +21,10 @@ BUSY_S, LEASE_MS, WINDOW_MS, REDIS_S, RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 300
 # What commits must survive whatever comes after. "off" and "local" promise less; the others as much, or more.
 DURABLE = """SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+# The transaction of a process that was stopped would hold the rows, and with them its successor.
+SESSION = """SELECT set_config('idle_in_transaction_session_timeout', '60s', false),
+    set_config('lock_timeout', '10s', false)"""
+CLEAN_UP, CLEAN_UP_S = "SELECT idempotency.clean_up()", 3600
 RECEIVE = """SELECT verdict FROM idempotency.receive(%s, ARRAY[%s::uuid], ARRAY[%s::bytea], ARRAY[%s],
     ARRAY[%s::int], ARRAY[%s::bigint])"""
 ENTER = "SELECT verdict, outcome, reason, reply FROM idempotency.enter(%s, %s, %s, %s, %s)"
@@ -59,7 +63,7 @@ class Participant:
         self.kafka = self.connection = self.redis = None
         self.offsets = {}  # (topic, partition) -> what PostgreSQL has; None: no row
         self.applied = self.suppressed = self.quarantined = self.failures = 0
-        self.stopped, self.token = False, secrets.token_hex(8)
+        self.cleaned_up_at, self.stopped, self.token = -CLEAN_UP_S, False, secrets.token_hex(8)
         if redis_address:
             host, _, port = redis_address.rpartition(":")
             self.redis = redis.Redis(host, int(port), decode_responses=True, retry=None,
@@ -158,6 +162,7 @@ class Participant:
     def connect(self):
         if self.connection is None or self.connection.closed:
             self.connection = psycopg.connect(self.conninfo, autocommit=True)  # BEGIN and COMMIT are ours
+            self.connection.execute(SESSION)
             self.database = self.connection.execute(DATABASE).fetchone()[0]
 
     def starts(self, places):
@@ -189,9 +194,14 @@ class Participant:
 
     def step(self):
         record = self.kafka.poll(0.5)
-        if record is None or record.error():
+        if record is not None and record.error():
             return
         try:
+            if time.monotonic() - self.cleaned_up_at > CLEAN_UP_S:
+                self.connection.execute(CLEAN_UP)
+                self.cleaned_up_at = time.monotonic()
+            if record is None:
+                return
             self.handle(record)
             self.kafka.commit(record, asynchronous=True)
             self.failures = 0
