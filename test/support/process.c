@@ -44,7 +44,7 @@ path_of(const char *name)
 /* In the child. Only its errors may tell what went wrong. */
 static void
 become(const struct process *process, const char *path, const char *const *args,
-       const char *const *environment, pid_t test)
+       const char *const *environment, pid_t test, const sigset_t *mask)
 {
     int out = open(process->stdout_path, O_WRONLY | O_CREAT | O_APPEND, 0644);
     int err = open(process->stderr_path, O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -57,6 +57,9 @@ become(const struct process *process, const char *path, const char *const *args,
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != test)
         _exit(127);
+    for (int i = 1; i < NSIG; i++)
+        signal(i, SIG_DFL);
+    sigprocmask(SIG_SETMASK, mask, NULL);
     for (; environment != NULL && *environment != NULL; environment++)
         putenv((char *)(uintptr_t)*environment);
     execvp(path, (char *const *)(uintptr_t)args);
@@ -72,16 +75,22 @@ start_process(const char *const *args, const char *const *environment)
     const char *stem = text_of("%s/%s.%s", dir, tcase_name(),
                                unique_name(strrchr(path, '/') ? strrchr(path, '/') + 1 : path));
     pid_t test = getpid();
+    sigset_t all, mask;
 
     ck_assert_ptr_nonnull(process);
     mkdir(dir, 0755);
     process->name = text_of("%s", args[0]);
     process->stdout_path = text_of("%s.out", stem);
     process->stderr_path = text_of("%s.err", stem);
+    /* A signal to a child that is not yet the program would be answered by Check's handler, which
+     * passes it on to the whole process group, and so to the test. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
     process->pid = fork();
-    ck_assert_int_ge(process->pid, 0);
     if (process->pid == 0)
-        become(process, path, args, environment, test);
+        become(process, path, args, environment, test, &mask);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    ck_assert_int_ge(process->pid, 0);
     at_test_end(end_process, process);
     return process;
 }
