@@ -151,7 +151,8 @@ START_TEST(test_python_i17_i18_i19_i30_killed_at_work_loses_and_doubles_nothing)
     expect_marks(shop, SHOP_ORDER, "order.replies");
     process_signal(python, SIGTERM);
     process_expect(python, 0, 5000);
-    printf("%s     %s", checked, process_output(python));
+    printf("%s  %-22s %d\n     %s", checked, "sent again", shop_sent_again(shop),
+           process_output(python));
 }
 END_TEST
 
