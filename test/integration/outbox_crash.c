@@ -53,8 +53,10 @@ START_TEST(test_relay_o2_publishes_nothing_that_a_crash_erases)
     for (int i = 1; i <= 50; i++) {
         const char *lsn;
 
+        db_exec(conn, "BEGIN");
         enqueue(conn, topic, "k", "x");
         lsn = db_text(conn, "SELECT pg_current_wal_insert_lsn()");
+        db_exec(conn, "COMMIT");
         WAIT_UNTIL(relay_stats(relay).published >= i, 10000);
         ck_assert_str_eq(db_text(conn, "SELECT pg_current_wal_flush_lsn() >= '%s'", lsn), "t");
     }
