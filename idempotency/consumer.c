@@ -92,6 +92,8 @@ fill_in(struct saga_consumer_options *options)
     options->idle_in_tx_ms = (int32_t)option_or(options->idle_in_tx_ms, 60000);
     options->batch_rows = (int32_t)option_or(options->batch_rows, 100);
     options->batch_ms = (int32_t)option_or(options->batch_ms, 200);
+    if (options->attempts_max == 0)
+        options->attempts_max = 10;
 }
 
 /* --- beginning and end ----------------------------------------------------- */
@@ -199,6 +201,7 @@ saga_consumer_free(struct saga_consumer *consumer)
             consumer->routes[i].release(consumer->routes[i].user);
     }
     free(consumer->routes);
+    parked_keys_clear(&consumer->parked);
     free(consumer->batch.items);
     free(consumer->batch.touched);
     free(consumer->records);
@@ -309,6 +312,7 @@ saga_consumer_stats(const struct saga_consumer *consumer, struct saga_consumer_s
         .retries = atomic_load(&counters->retries),
         .reconnects = atomic_load(&counters->reconnects),
         .batches = atomic_load(&counters->batches),
+        .parked = atomic_load(&counters->parked),
         .circuit = atomic_load(&counters->circuit),
     };
 

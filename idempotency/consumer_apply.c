@@ -138,6 +138,21 @@ alarm_conflict(struct saga_consumer *consumer, const struct saga_record *record)
 }
 
 static void
+alarm_parked(struct saga_consumer *consumer, const struct taken *taken)
+{
+    const struct saga_record *record = &taken->record.public;
+    char id[37];
+
+    saga_uuid_text(&record->id, id);
+    log_event(&consumer->options.log, SAGA_LOG_ERROR,
+              taken->item.has_key ? "a message and its key are parked: see idempotency.parked"
+                                  : "a message is parked: see idempotency.parked",
+              LOG_TEXT("message_id", id), LOG_TEXT("topic", record->topic),
+              LOG_INT("partition", record->partition), LOG_INT("offset", record->offset),
+              LOG_INT("attempts", taken->failures), LOG_TEXT("error", taken->given_up));
+}
+
+static void
 count_success(struct saga_consumer *consumer, const struct taken *taken)
 {
     const struct incoming *record = &taken->record;
@@ -145,6 +160,8 @@ count_success(struct saga_consumer *consumer, const struct taken *taken)
 
     if (record->flaw != NULL || taken->verdict >= SAGA_INBOX_CONFLICT)
         atomic_fetch_add(&counters->quarantined, 1);
+    else if (taken->parked)
+        atomic_fetch_add(&counters->parked, 1);
     /* A duplicate of ourselves, whose COMMIT got no answer, is the first time. */
     else if (taken->verdict == SAGA_INBOX_NEW || taken->unknown)
         atomic_fetch_add(&counters->applied, 1);
@@ -157,6 +174,8 @@ count_success(struct saga_consumer *consumer, const struct taken *taken)
                   LOG_INT("offset", record->public.offset));
     else if (taken->verdict == SAGA_INBOX_CONFLICT)
         alarm_conflict(consumer, &record->public);
+    else if (taken->parked && taken->given_up != NULL)
+        alarm_parked(consumer, taken);
 }
 
 static void
@@ -175,11 +194,24 @@ batch_succeeded(struct saga_consumer *consumer, struct batch *batch)
         kafka_finish(consumer, batch->touched[i].partition);
 }
 
+/* Until it is parked it stays so, whatever happens to the connection. */
+static bool
+give_up(const struct saga_consumer *consumer, struct taken *taken, int rc,
+        const struct saga_error *err)
+{
+    int32_t most = consumer->options.attempts_max;
+
+    if (most > 0 && taken->failures >= most && taken->given_up == NULL)
+        taken->given_up = readable(rc, err);
+    return taken->given_up != NULL;
+}
+
 /* A handler's failure, or that of a message by itself. */
 static void
 blame(struct saga_consumer *consumer, struct taken *taken, int rc, const struct saga_error *err)
 {
     const struct saga_consumer_options *options = &consumer->options;
+    bool was_given_up = taken->given_up != NULL;
 
     atomic_fetch_add(&consumer->counters.retries, 1);
     taken->attempt++;
@@ -191,9 +223,12 @@ blame(struct saga_consumer *consumer, struct taken *taken, int rc, const struct 
                   LOG_INT("offset", taken->item.offset), LOG_INT("attempt", taken->attempt),
                   LOG_TEXT("code", saga_error_name(err->code)), LOG_TEXT("sqlstate", err->sqlstate),
                   LOG_TEXT("error", err->message));
-    hand_put_back(&taken->item,
-                  clock_mono_ms() + backoff_ms(options->retry_first_ms, options->retry_longest_ms,
-                                               taken->attempt, backoff_random()));
+    if (give_up(consumer, taken, rc, err) && !was_given_up)
+        hand_put_back(&taken->item, 0);
+    else
+        hand_put_back(&taken->item, clock_mono_ms() + backoff_ms(options->retry_first_ms,
+                                                                 options->retry_longest_ms,
+                                                                 taken->attempt, backoff_random()));
 }
 
 /* From here on it is as if it had come with a flaw, whatever happens to the
@@ -202,7 +237,7 @@ static void
 refuse(struct taken *taken, const struct saga_error *err)
 {
     free(taken->refused);
-    taken->refused = strdup(err->message);
+    taken->refused = readable(ROUTE_QUARANTINE, err);
     taken->record.flaw = taken->refused != NULL ? taken->refused : "the handler refused it";
     taken->alone = true;
 }
@@ -228,6 +263,9 @@ batch_failed(struct saga_consumer *consumer, struct batch *batch, struct taken *
     /* It is nobody's fault when the connection ends outside of the handlers. */
     bool alone = rc != SAGA_EFENCED && (connected || failed != NULL);
 
+    /* The budget is for what the handler does, not for what happens to us. */
+    if (failed != NULL)
+        failed->failures++;
     if (batch->n == 1 && failed == NULL && rc != SAGA_EFENCED && rc != SAGA_ESCHEMA)
         failed = batch->items[0];
     for (size_t i = 0; i < batch->n; i++) {

@@ -74,10 +74,9 @@ judge_answer(struct saga_consumer *consumer, const struct consumer_route *route,
 }
 
 int
-call_handler(struct saga_consumer *consumer, struct taken *taken, struct saga_error *err)
+call_handler(struct saga_consumer *consumer, const struct consumer_route *route,
+             const struct saga_record *record, int32_t verdict, struct saga_error *err)
 {
-    const struct consumer_route *route = taken->partition->route;
-    const struct saga_record *record = &taken->record.public;
     PGconn *conn = consumer->pg.conn;
     int rc;
 
@@ -88,7 +87,7 @@ call_handler(struct saga_consumer *consumer, struct taken *taken, struct saga_er
     else if (route->plain != NULL)
         rc = route->plain(conn, record, route->user, err);
     else
-        rc = route->handle(conn, record, taken->verdict, route->user, err);
+        rc = route->handle(conn, record, verdict, route->user, err);
     CRASH_POINT("consumer.after_handler");
     return judge_answer(consumer, route, rc, err);
 }

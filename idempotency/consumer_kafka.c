@@ -155,7 +155,7 @@ kafka_subscribe(struct saga_consumer *consumer, struct saga_error *err)
 
 /* --- partitions -------------------------------------------------------------- */
 
-static const struct consumer_route *
+const struct consumer_route *
 find_route(const struct saga_consumer *consumer, const char *topic)
 {
     for (size_t i = 0; i < consumer->n_routes; i++)

@@ -162,10 +162,13 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
     consumer->failed = 0;
     while (!atomic_load(&consumer->stop) && consumer->failed == 0) {
         kafka_serve(consumer);
-        if (advance(consumer))
+        if (advance(consumer) | retry_parked(consumer, false))
             continue;
-        if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer))
+        if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer)) {
+            if (retry_parked(consumer, true))
+                continue;
             break;
+        }
         if (consumer->failed == 0)
             wait_for_something(consumer);
     }

@@ -92,7 +92,7 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
     int64_t kafka = partition->position, postgres;
     struct offsets_start start;
 
-    if (!ask_database(consumer, partition, &postgres))
+    if (!ask_database(consumer, partition, &postgres) || !park_load(consumer, partition))
         return false;
     if (kafka == OFFSET_NONE && !ask_kafka(consumer, partition, &kafka))
         return false;

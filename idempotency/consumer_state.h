@@ -12,12 +12,13 @@
 #include "idempotency/consumer_record.h"
 #include "idempotency/gate.h"
 #include "idempotency/hand.h"
+#include "idempotency/parked_keys.h"
 
 #include <stdatomic.h>
 
 struct counters {
     atomic_llong applied, duplicates_by_mark, duplicates_by_inbox, conflicts, quarantined, retries,
-        reconnects, batches;
+        reconnects, batches, parked;
     atomic_int partitions, circuit;
 };
 
@@ -27,12 +28,15 @@ struct taken {
     struct partition *partition;
     rd_kafka_message_t *message;
     struct incoming record;
-    char *refused;   /* its flaw, where its handler has found one */
-    int32_t attempt; /* of the handler that has failed, from 1 */
-    int32_t verdict; /* of the inbox */
-    bool waited;     /* for the one who has marked it busy */
-    bool unknown;    /* a COMMIT of it got no answer */
-    bool alone;      /* in a transaction of its own: the batch that it was in has failed */
+    char *refused;    /* its flaw, where its handler has found one */
+    int32_t attempt;  /* that has failed, from 1 */
+    int32_t failures; /* among them those that are the handler's; at attempts_max it is given up */
+    char *given_up;   /* why, where that is so: it will be parked */
+    bool parked;      /* in the transaction at hand: no handler sees it */
+    int32_t verdict;  /* of the inbox */
+    bool waited;      /* for the one who has marked it busy */
+    bool unknown;     /* a COMMIT of it got no answer */
+    bool alone;       /* in a transaction of its own: the batch that it was in has failed */
 };
 
 /* An assigned partition. Its queue is its own and is simply not read while the
@@ -81,7 +85,9 @@ struct saga_consumer {
     int64_t alive_ms;
     struct partition *partitions; /* whose turn is first changes */
     struct batch batch;
-    int64_t catch_up_ms;       /* not before */
+    int64_t catch_up_ms; /* not before */
+    struct parked_keys parked;
+    int64_t look_ms;           /* for parked messages to try again: not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
 
     struct pg pg;
@@ -116,6 +122,7 @@ bool may_log(int64_t *not_before_ms);
 int kafka_open(struct saga_consumer *consumer, struct saga_error *err);
 void kafka_close(struct saga_consumer *consumer);
 int kafka_subscribe(struct saga_consumer *consumer, struct saga_error *err);
+const struct consumer_route *find_route(const struct saga_consumer *consumer, const char *topic);
 /* Rebalances, errors, logs. Does not wait. */
 void kafka_serve(struct saga_consumer *consumer);
 void log_trouble(struct saga_consumer *consumer, rd_kafka_resp_err_t code, const char *text);
@@ -171,9 +178,26 @@ void marks_done(struct saga_consumer *consumer, const struct batch *batch);
 int transact(struct saga_consumer *consumer, struct batch *batch, struct taken **failed,
              struct saga_error *err);
 
+/* --- consumer_park.c: what is given up, and what is behind it ------------------- */
+
+/* Learns which keys of the partition's topic are parked; after its offset was
+ * read. False: not possible now. */
+bool park_load(struct saga_consumer *consumer, const struct partition *partition);
+/* In the transaction, with the inbox's verdicts: parks what has to be. */
+int park_batch(struct saga_consumer *consumer, const struct batch *batch, struct saga_error *err);
+/* A text from an error for people to read, in whatever state it is. */
+char *readable(int rc, const struct saga_error *err);
+
+/* --- consumer_retry.c: parked messages, tried again ------------------------------- */
+
+/* Takes in one of those that an operator wants to be tried again; looks for them
+ * now and then, or at once. True: it has tried one. */
+bool retry_parked(struct saga_consumer *consumer, bool at_once);
+
 /* --- consumer_handler.c: the user's part of it --------------------------------- */
 
-int call_handler(struct saga_consumer *consumer, struct taken *taken, struct saga_error *err);
+int call_handler(struct saga_consumer *consumer, const struct consumer_route *route,
+                 const struct saga_record *record, int32_t verdict, struct saga_error *err);
 int call_handler_of_many(struct saga_consumer *consumer, const struct consumer_route *route,
                          const struct saga_record *const *records, size_t n,
                          struct saga_error *err);

@@ -24,18 +24,6 @@ take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka
     rd_kafka_message_destroy(message);
 }
 
-/* FNV-1a: which messages may wait for each other. */
-static uint64_t
-hash_key(const rd_kafka_message_t *message)
-{
-    const uint8_t *at = message->key;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < message->key_len; i++)
-        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 /* Takes over the message, also when it fails. */
 static int
 hold(struct partition *partition, rd_kafka_message_t *message, struct saga_error *err)
@@ -53,7 +41,7 @@ hold(struct partition *partition, rd_kafka_message_t *message, struct saga_error
     taken->message = message;
     taken->item.offset = message->offset;
     taken->item.has_key = message->key != NULL;
-    taken->item.key = hash_key(message);
+    taken->item.key = key_hash(taken->record.public.key);
     if (partition->hand.first == NULL)
         partition->position = message->offset;
     hand_take(&partition->hand, &taken->item);
@@ -110,6 +98,7 @@ free_all(struct partition *partition, struct hand_item *list)
         record_clear(&taken->record);
         rd_kafka_message_destroy(taken->message);
         free(taken->refused);
+        free(taken->given_up);
         free(taken);
     }
 }

@@ -3,7 +3,8 @@
  * The transaction of a batch, in this order and no other:
  *
  *   1. BEGIN; the offsets are opened, where we left them; the inbox rows: new,
- *      duplicate, or another message's id (one round trip)
+ *      duplicate, or another message's id (one round trip); what is given up, or
+ *      stands behind such a one, is parked
  *   2. the handlers, in the order of the messages
  *   3. the offsets are moved and closed; COMMIT, checked
  *
@@ -148,6 +149,8 @@ begin(struct saga_consumer *consumer, struct batch *batch, struct saga_error *er
         rc = check_opened(batch, &open, &make, err);
     if (rc == 0)
         rc = take_verdicts(consumer, batch, &inbox, err);
+    if (rc == 0)
+        rc = park_batch(consumer, batch, err);
     inbox_batch_clear(&inbox);
     offsets_clear(&open);
     offsets_clear(&make);
@@ -159,7 +162,7 @@ begin(struct saga_consumer *consumer, struct batch *batch, struct saga_error *er
 static bool
 is_for_handler(const struct taken *taken)
 {
-    return taken->record.flaw == NULL &&
+    return taken->record.flaw == NULL && !taken->parked &&
            (taken->verdict == SAGA_INBOX_NEW ||
             (taken->verdict == SAGA_INBOX_DUPLICATE && taken->partition->route->answers));
 }
@@ -209,7 +212,8 @@ handle(struct saga_consumer *consumer, const struct batch *batch, size_t i, stru
         return 0;
     return taken->partition->route->many != NULL && batch->n > 1
                ? handle_many(consumer, batch, i, err)
-               : call_handler(consumer, taken, err);
+               : call_handler(consumer, taken->partition->route, &taken->record.public,
+                              taken->verdict, err);
 }
 
 static int
@@ -261,11 +265,13 @@ int
 transact(struct saga_consumer *consumer, struct batch *batch, struct taken **failed,
          struct saga_error *err)
 {
+    bool begun;
     int rc;
 
     *failed = NULL;
     rc = begin(consumer, batch, err);
     CRASH_POINT("consumer.after_inbox");
+    begun = rc == 0;
     if (rc == 0)
         rc = handle_all(consumer, batch, failed, err);
     CRASH_POINT("consumer.after_handlers");
@@ -277,5 +283,8 @@ transact(struct saga_consumer *consumer, struct batch *batch, struct taken **fai
     else
         pg_rollback(&consumer->pg);
     CRASH_POINT("consumer.after_commit");
+    /* A deferred constraint speaks at COMMIT. */
+    if (rc < 0 && begun && batch->n == 1 && pg_connected(&consumer->pg))
+        *failed = batch->items[0];
     return rc;
 }

@@ -70,6 +70,31 @@
     " WHERE o.consumer = $1 AND o.topic = t.topic AND o.partition = t.partition"                   \
     "  AND o.open_in = pg_catalog.pg_current_xact_id()"
 
+/* After the offset: who parks a key moves the offset with it. */
+#define SQL_PARKED_KEYS "SELECT key FROM idempotency.parked_key WHERE consumer = $1 AND topic = $2"
+
+#define SQL_PARK "SELECT idempotency.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+
+/* Of duplicates that somebody waits for the answer to: they get it when they are
+ * tried again. */
+#define SQL_PARKED                                                                                 \
+    "SELECT p.message_id FROM idempotency.parked p"                                                \
+    " WHERE p.consumer = $1 AND p.message_id = ANY ($2)"
+
+/* Cheap, and mostly no: both are partial indexes that are nearly always empty. */
+#define SQL_RETRY_ASKED                                                                            \
+    "SELECT EXISTS (SELECT FROM idempotency.parked_key"                                            \
+    " WHERE consumer = $1 AND request IS NOT NULL AND topic = ANY ($2))"                           \
+    " OR EXISTS (SELECT FROM idempotency.parked"                                                   \
+    " WHERE consumer = $1 AND request IS NOT NULL AND topic = ANY ($2))"
+#define SQL_TAKE_RETRIED                                                                           \
+    "SELECT id, topic, key, message_id, hash, partition, \"offset\", headers, payload, attempts"   \
+    " FROM idempotency.take_retried($1, $2)"
+
+/* A handler that has rolled back has brought it back. */
+#define SQL_STILL_PARKED "SELECT FROM idempotency.parked WHERE id = $1"
+#define SQL_PARK_AGAIN   "SELECT idempotency.park_again($1, $2)"
+
 /* Read again after a crash: kept once. */
 #define SQL_QUARANTINE                                                                             \
     "INSERT INTO idempotency.quarantine (consumer, reason, message_id, topic, partition,"          \

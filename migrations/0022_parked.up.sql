@@ -151,7 +151,9 @@ BEGIN
     INSERT INTO idempotency.parked (consumer, topic, key, message_id, hash, partition, "offset",
                                     headers, payload, error, attempts)
         VALUES (park.consumer, park.topic, park.key, park.message_id, park.hash, park.partition,
-                park."offset", park.headers, park.payload, park.error, park.attempts);
+                park."offset", park.headers, park.payload, park.error, park.attempts)
+        -- Read again when the inbox has forgotten it.
+        ON CONFLICT ON CONSTRAINT parked_once DO NOTHING;
     RETURN true;
 END
 $$;
@@ -236,6 +238,11 @@ BEGIN
     ELSE
         UPDATE idempotency.parked_key k SET request = asked
          WHERE k.consumer = retry.consumer AND k.topic = retry.topic AND k.key = retry.key;
+        -- Released from the quarantine, and failed: its key was never held up.
+        IF NOT FOUND THEN
+            UPDATE idempotency.parked p SET request = asked
+             WHERE p.consumer = retry.consumer AND p.topic = retry.topic AND p.key = retry.key;
+        END IF;
     END IF;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = CASE WHEN retry.key IS NULL

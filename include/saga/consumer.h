@@ -55,7 +55,8 @@ struct saga_consumer_options {
                               1000; 1: each in its own */
     int32_t batch_ms; /* transactions that take longer are made of fewer messages the next time;
                          default 200 */
-    int32_t reserved0;
+    int32_t attempts_max; /* so often a handler may fail on a message before it is parked; default
+                             10; -1: for ever */
 };
 #define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)
 
@@ -90,7 +91,12 @@ enum { SAGA_HANDLER_RETRY = 1 };
  * Returns 0: commit; SAGA_HANDLER_RETRY or a negative code: everything is
  * rolled back, and the message comes again after a growing delay. Until then the
  * later messages of its key wait, and all others go on, up to 1000 of its
- * partition. A negative code is logged together with err->message. Any other
+ * partition. After attempts_max failures (counted anew when the process starts
+ * anew) it is parked, and the later ones of its key behind it, in
+ * idempotency.parked: others go on, and the key waits for idempotency.retry() or
+ * idempotency.discard(). What is tried again then is handed over in its order, in
+ * a transaction of its own, however old it is; if it fails, it is parked again at
+ * once. A negative code is logged together with err->message. Any other
  * number counts as an error too, and so does a handler that has left the
  * transaction failed, or tried to end it.
  *
@@ -200,6 +206,7 @@ struct saga_consumer_stats {
     int64_t batches;     /* transactions that have committed */
     int32_t circuit;     /* to Redis: SAGA_CIRCUIT_* */
     int32_t reserved0;
+    int64_t parked; /* messages that went to idempotency.parked: alarm */
 };
 #define SAGA_CONSUMER_STATS .size = sizeof(struct saga_consumer_stats)
 

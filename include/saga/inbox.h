@@ -21,7 +21,7 @@ struct saga_record {
     int32_t partition;
     int32_t reserved0;
     int64_t offset;
-    int64_t timestamp_us; /* Unix microseconds, as the broker says */
+    int64_t timestamp_us; /* Unix microseconds, as the broker says; 0: it was parked */
     struct saga_bytes key, payload;
     const struct saga_pair *headers; /* texts; ends with NULL name */
     struct saga_bytes hash;          /* what must be equal when the id comes again */

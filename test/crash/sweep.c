@@ -348,7 +348,7 @@ static bool
 is_of_others(const char *point)
 {
     return strncmp(point, "parked.", 7) == 0 || strncmp(point, "retry.", 6) == 0 ||
-           strncmp(point, "transaction.", 12) == 0;
+           strncmp(point, "redo.", 5) == 0 || strncmp(point, "transaction.", 12) == 0;
 }
 
 /* Only after all of the above; a chosen few cannot tell. */

@@ -165,6 +165,7 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .retry_first_ms = choice->retry_first_ms != 0 ? choice->retry_first_ms : 20,
         .retry_longest_ms = choice->retry_longest_ms != 0 ? choice->retry_longest_ms : 200,
         .statement_ms = choice->statement_ms,
+        .attempts_max = choice->attempts_max,
         .log = { .write = choice->log != NULL ? choice->log : log_to_stderr,
                  .level = SAGA_LOG_INFO },
     };
