@@ -53,8 +53,8 @@ struct saga_consumer_options {
                               text and without a password */
     int32_t batch_rows;    /* so many messages at most in one transaction; default 100, at most
                               1000; 1: each in its own */
-    int32_t batch_ms; /* transactions that take longer are made of fewer messages the next time;
-                         default 200 */
+    int32_t batch_ms;     /* transactions that take longer are made of fewer messages the next time;
+                             default 200 */
     int32_t attempts_max; /* so often a handler may fail on a message before it is parked; default
                              10; -1: for ever */
 };

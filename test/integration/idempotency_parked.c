@@ -283,13 +283,13 @@ static const struct saga_definition commands = { SAGA_DEFINITION("order", steps)
 START_TEST(test_parked_command_is_answered_when_it_is_retried_i18_i23)
 {
     struct fixture fixture = { .group = unique_name("inventory"), .topic = GIVEN_TOPIC(1) };
-    const struct record command = {
-        .key = SAGA_1,
-        .value = "{}",
-        HEADERS({ "message-id", id_of(1) }, { "saga-id", SAGA_1 }, { "saga-definition", "order" },
-                { "saga-step", "reserve" }, { "saga-action", "run" }, { "saga-attempt", "1" },
-                { "saga-reply-to", "order.replies" })
-    };
+    const struct record command = { .key = id_of(50),
+                                    .value = "{}",
+                                    HEADERS({ "message-id", id_of(1) }, { "saga-id", id_of(50) },
+                                            { "saga-definition", "order" },
+                                            { "saga-step", "reserve" }, { "saga-action", "run" },
+                                            { "saga-attempt", "1" },
+                                            { "saga-reply-to", "order.replies" }) };
     struct saga_consumer *consumer;
 
     fixture.conninfo = given_inventory(&fixture.conn);
@@ -306,7 +306,7 @@ START_TEST(test_parked_command_is_answered_when_it_is_retried_i18_i23)
     ck_assert_int_eq(stats_of(consumer).quarantined, 0);
 
     broken_step = false;
-    retry(&fixture, SAGA_1);
+    retry(&fixture, id_of(50));
     run_until_idle(consumer);
     ck_assert_int_eq(reply_count(fixture.conn), 1);
     expect_reply(fixture.conn, 0, "run", "done", NULL);

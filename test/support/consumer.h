@@ -38,7 +38,8 @@ struct consumer_choice {
     void *user;
     const char *group, *conninfo;
     saga_log_fn *log;
-    int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms, attempts_max, mode, drain_ms;
+    int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms, attempts_max, mode,
+        drain_ms;
     bool unsubscribed;
 };
 #define GIVEN_CONSUMER(fixture, ...)                                                               \
