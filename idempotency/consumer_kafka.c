@@ -47,6 +47,10 @@ set_all(rd_kafka_conf_t *conf, const struct saga_consumer_options *options, stru
         { "auto.commit.interval.ms", "1000" },
         /* A topic that is created later is noticed within ten seconds. */
         { "topic.metadata.refresh.interval.ms", "10000" },
+        /* A broker that stands still keeps its connections: so long it may hold up the commit of
+         * offsets, and with it our end. librdkafka's own minute is longer than most init systems
+         * wait. */
+        { "socket.timeout.ms", "10000" },
         { "queued.min.messages", "10000" },
         { "queued.max.messages.kbytes", "16384" },
         { NULL, NULL },

@@ -146,7 +146,8 @@ START_TEST(test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stop
 }
 END_TEST
 
-START_TEST(test_consumer_whose_kafka_has_gone_can_be_freed)
+static void
+is_freed_after(void (*hurt)(struct server *kafka))
 {
     struct server *kafka = GIVEN_SERVER("kafka");
     struct fixture *fixture;
@@ -159,10 +160,22 @@ START_TEST(test_consumer_whose_kafka_has_gone_can_be_freed)
     start_running(consumer);
     produce_messages(fixture, 0, 20);
     WAIT_UNTIL(effects_are(fixture, 20, 20), 20000);
-    server_kill(kafka);
+    hurt(kafka);
     from = monotonic_us();
     free_consumer(consumer);
     ck_assert_int_lt(monotonic_us() - from, 15000000);
+}
+
+START_TEST(test_consumer_whose_kafka_has_gone_can_be_freed)
+{
+    is_freed_after(server_kill);
+}
+END_TEST
+
+/* Its connections stay, and nobody answers. */
+START_TEST(test_consumer_whose_kafka_stands_still_can_be_freed)
+{
+    is_freed_after(server_freeze);
 }
 END_TEST
 
@@ -381,6 +394,7 @@ main(void)
                        test_consumer_whose_offset_was_moved_by_another_goes_on_from_what_is_there,
                        test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped,
                        test_consumer_whose_kafka_has_gone_can_be_freed,
+                       test_consumer_whose_kafka_stands_still_can_be_freed,
                        test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25,
                        test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
                        test_consumer_that_lives_through_a_restore_reads_again_i9_i26,
