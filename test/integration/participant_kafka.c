@@ -10,6 +10,10 @@
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
+/* The barrier forgets sagas of long ago, as a consumer asks it to at once. */
+#define OF_NOW_1 id_of(901)
+#define OF_NOW_2 id_of(902)
+
 static PGconn *conn;
 static struct fixture service;
 static struct saga_error err;
@@ -39,7 +43,7 @@ static void
 produce_command(const char *message_id, const char *saga_id, const char *step)
 {
     produce(service.topic,
-            &(struct record){ .key = SAGA_1,
+            &(struct record){ .key = OF_NOW_1,
                               .value = "{\"sku\": \"lamp\"}",
                               HEADERS({ "message-id", message_id }, { "saga-id", saga_id },
                                       { "saga-definition", "order" }, { "saga-step", step },
@@ -55,17 +59,17 @@ START_TEST(test_participant_i30_replayed_commands_are_answered)
 
     given_participant();
     consumer = new_participant();
-    produce_command(id_of(1), SAGA_1, "reserve");
-    produce_command(id_of(2), SAGA_2, "reserve");
+    produce_command(id_of(1), OF_NOW_1, "reserve");
+    produce_command(id_of(2), OF_NOW_2, "reserve");
     run_until_idle(consumer);
     ck_assert_int_eq(reply_count(conn), 2);
 
-    produce_command(id_of(1), SAGA_1, "reserve");
-    produce_command(id_of(2), SAGA_2, "reserve");
+    produce_command(id_of(1), OF_NOW_1, "reserve");
+    produce_command(id_of(2), OF_NOW_2, "reserve");
     run_until_idle(consumer);
     ck_assert_int_eq(reply_count(conn), 4);
-    expect_step_effects(conn, SAGA_1, "reserve", 1, 0);
-    expect_step_effects(conn, SAGA_2, "reserve", 1, 0);
+    expect_step_effects(conn, OF_NOW_1, "reserve", 1, 0);
+    expect_step_effects(conn, OF_NOW_2, "reserve", 1, 0);
     ck_assert_str_eq(reply_payload(conn, 2), reply_payload(conn, 0));
 }
 END_TEST
@@ -76,12 +80,12 @@ START_TEST(test_participant_puts_aside_what_it_cannot_handle_and_goes_on)
 
     given_participant();
     produce_command(id_of(1), "", "reserve");
-    produce_command(id_of(2), SAGA_1, "paint");
-    produce_command(id_of(3), SAGA_2, "reserve");
+    produce_command(id_of(2), OF_NOW_1, "paint");
+    produce_command(id_of(3), OF_NOW_2, "reserve");
     consumer = new_participant();
     run_until_idle(consumer);
 
-    expect_step_effects(conn, SAGA_2, "reserve", 1, 0);
+    expect_step_effects(conn, OF_NOW_2, "reserve", 1, 0);
     ck_assert_int_eq(reply_count(conn), 1);
     ck_assert_int_eq(stats_of(consumer).quarantined, 2);
     ck_assert_str_eq(db_text(conn, "SELECT string_agg(message_id || ' ' || left(reason, 17), ', '"
