@@ -28,61 +28,97 @@ next_point(const char **list)
     return text_of("%.*s", (int)strcspn(line, " \n"), line);
 }
 
+/* How its messages go through a consumer, and at which passing of each point it dies. */
+struct way {
+    const char *options[2];
+    bool known;         /* all of them are duplicates already when it starts */
+    int hit;            /* of a point that is passed for each transaction */
+    int handlers, once; /* of the handler's; and of those that are passed once for all */
+};
+
+static int
+hit_of(const struct way *way, const char *point)
+{
+    if (strcmp(point, "consumer.after_handler") == 0)
+        return way->handlers;
+    return strcmp(point, "consumer.before_revoke") == 0 || strcmp(point, "consumer.after_gate") == 0
+               ? way->once
+               : way->hit;
+}
+
+/* To its end, or to its death. */
+static void
+consume(const struct fixture *fixture, const struct way *way, const char *const *environment)
+{
+    const char *const options[] = { "group.instance.id=one", way->options[0], way->options[1],
+                                    NULL };
+    struct process *process =
+        start_consumer(fixture, redis_address(), "idle", options, environment);
+    int code = process_wait(process, 20000);
+
+    if (environment != NULL)
+        ck_assert_msg(code == -SIGKILL, "%s was not passed", environment[0]);
+    else
+        ck_assert_msg(code == 0, "ended with %d: %s", code, process_errors(process));
+}
+
 /* Four new messages, and the first two of them once more. */
 static void
-kill_at(const struct fixture *fixture, const char *rows, const char *point, int hit, int sent)
+kill_at(const struct fixture *fixture, const struct way *way, const char *point, int sent)
 {
-    const char *const one[] = { "group.instance.id=one", rows, NULL };
-    const char *const environment[] = { text_of("SAGA_CRASH=%s:%d", point, hit), NULL };
-    struct process *process;
+    const char *const environment[] = { text_of("SAGA_CRASH=%s:%d", point, hit_of(way, point)),
+                                        NULL };
 
     produce_messages(fixture, sent, 4);
+    if (way->known)
+        consume(fixture, way, NULL);
     produce_messages(fixture, sent, 2);
-    process = start_consumer(fixture, redis_address(), "idle", one, environment);
-    ck_assert_msg(process_wait(process, 20000) == -SIGKILL, "%s was not passed %d times", point,
-                  hit);
-    process = start_consumer(fixture, redis_address(), "idle", one, NULL);
-    process_expect(process, 0, 20000);
+    consume(fixture, way, environment);
+    consume(fixture, way, NULL);
     ck_assert_msg(effects_are(fixture, sent + 4, sent + 4), "killed at %s: %s", environment[0],
                   db_text(fixture->conn, "SELECT string_agg(message_id::text, ' ') FROM effect"));
 }
 
-/* How often it is passed before: by each message, by each transaction, or once for all. */
-static int
-hit_of(const char *point, bool batches)
-{
-    if (strcmp(point, "consumer.after_handler") == 0)
-        return 3;
-    return batches || strcmp(point, "consumer.before_revoke") == 0 ||
-                   strcmp(point, "consumer.after_gate") == 0
-               ? 1
-               : 3;
-}
-
 static void
-kill_at_each(bool batches)
+kill_at_each(const struct way *way)
 {
     const char *list = run_process(ARGS(text_of("%s/tools/crash-points", source_dir()))), *point;
     struct fixture *fixture = given_consumer_fixture(1);
     int points = 0;
 
-    for (; (point = next_point(&list)) != NULL; points++)
-        kill_at(fixture, batches ? "batch_rows=100" : "batch_rows=1", point, hit_of(point, batches),
-                4 * points);
-    ck_assert_int_ge(points, 10);
+    while ((point = next_point(&list)) != NULL)
+        if (hit_of(way, point) > 0)
+            kill_at(fixture, way, point, 4 * points++);
+    ck_assert_int_ge(points, 9);
     ck_assert_int_eq(kafka_offset(fixture, 0), 6 * points);
+    ck_assert_int_eq(postgres_offset(fixture, 0), 6 * points);
 }
 
 /* trap: I1 */
 START_TEST(test_consumer_killed_between_any_two_steps_applies_once_i1)
 {
-    kill_at_each(false);
+    kill_at_each(&(struct way){ { "batch_rows=1" }, .hit = 3, .handlers = 3, .once = 1 });
 }
 END_TEST
 
 START_TEST(test_consumer_killed_between_any_two_steps_of_a_batch_applies_once_i1)
 {
-    kill_at_each(true);
+    kill_at_each(&(struct way){ { "batch_rows=100" }, .hit = 1, .handlers = 3, .once = 1 });
+}
+END_TEST
+
+/* The third handler fails, and from then on each message goes alone. */
+START_TEST(test_consumer_killed_after_its_batch_has_failed_applies_once_i1_i23)
+{
+    kill_at_each(
+        &(struct way){ { "batch_rows=100", "fail=3" }, .hit = 2, .handlers = 4, .once = 1 });
+}
+END_TEST
+
+/* Marks tell of all of them, and only the offsets move. */
+START_TEST(test_consumer_killed_while_it_only_moves_offsets_applies_once_i1)
+{
+    kill_at_each(&(struct way){ { "batch_rows=100" }, .known = true, .hit = 1, .once = 1 });
 }
 END_TEST
 
@@ -92,7 +128,9 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency",
         .tests = TESTS(test_consumer_killed_between_any_two_steps_applies_once_i1,
-                       test_consumer_killed_between_any_two_steps_of_a_batch_applies_once_i1),
+                       test_consumer_killed_between_any_two_steps_of_a_batch_applies_once_i1,
+                       test_consumer_killed_after_its_batch_has_failed_applies_once_i1_i23,
+                       test_consumer_killed_while_it_only_moves_offsets_applies_once_i1),
         .timeout_s = 120,
     });
 }

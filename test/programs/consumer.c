@@ -4,11 +4,14 @@
  * for each message that it applies, which has no unique key, so that what is
  * applied twice is there twice.
  *
- *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [idle_in_tx_ms=MS]
- *         [batch_rows=N] [property=value ...]
+ *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [fail=N] [many]
+ *         [option=NUMBER ...] [property=value ...]
  *
  * "hold": the handler prints "holding" and then waits inside the transaction
- * until the row is there that it asks for (table `go`).
+ * until the row is there that it asks for (table `go`). "fail": each N-th call of
+ * it is undone, to be made again: by its answer, or by a statement that fails.
+ * "many": it takes a whole batch. Options are those of
+ * struct saga_consumer_options that are named below, properties are librdkafka's.
  */
 #include "base/log.h"
 
@@ -22,8 +25,23 @@
 #include <unistd.h>
 
 static struct saga_consumer *consumer;
-static bool hold;
-static int idle_in_tx_ms, batch_rows;
+static bool hold, many;
+static int fail_each, calls;
+
+static struct saga_consumer_options options = { SAGA_CONSUMER_OPTIONS };
+static const struct {
+    const char *name;
+    int32_t *value;
+} numbers[] = {
+    { "batch_rows=", &options.batch_rows },
+    { "idle_in_tx_ms=", &options.idle_in_tx_ms },
+    { "lease_ms=", &options.lease_ms },
+    { "retry_first_ms=", &options.retry_first_ms },
+    { "statement_ms=", &options.statement_ms },
+    { "window_ms=", &options.window_ms },
+    { "retry_longest_ms=", &options.retry_longest_ms },
+    { "fail=", &fail_each },
+};
 
 static void
 on_signal(int number)
@@ -42,19 +60,33 @@ may_go(PGconn *tx)
     return yes;
 }
 
+/* Also where the failing statement is hidden: then the consumer has to notice. */
+static int
+fail(PGconn *tx)
+{
+    if (calls / fail_each % 2 == 0)
+        return SAGA_HANDLER_RETRY;
+    PQclear(PQexec(tx, "SELECT 1 / 0"));
+    return calls / fail_each % 4 == 1 ? 0 : -5;
+}
+
 static int
 apply_effect(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
 {
     char id[37];
-    const char *values[] = { id };
+    const char *values[] = { id, options.group, record->key.data, record->payload.data };
+    const int lengths[] = { 0, 0, (int)record->key.len, (int)record->payload.len };
+    static const int formats[] = { 0, 0, 1, 1 };
     PGresult *result;
     int rc = -5;
 
     (void)user;
     (void)err;
     saga_uuid_text(&record->id, id);
-    result = PQexecParams(tx, "INSERT INTO effect (message_id) VALUES ($1)", 1, NULL, values, NULL,
-                          NULL, 0);
+    result = PQexecParams(tx,
+                          "INSERT INTO effect (message_id, consumer, key, value)"
+                          " VALUES ($1, $2, $3, $4)",
+                          4, NULL, values, lengths, formats, 0);
     if (PQresultStatus(result) == PGRES_COMMAND_OK)
         rc = 0;
     PQclear(result);
@@ -64,7 +96,30 @@ apply_effect(PGconn *tx, const struct saga_record *record, void *user, struct sa
         while (!may_go(tx) && PQstatus(tx) == CONNECTION_OK)
             usleep(20000);
     }
+    calls++;
+    return fail_each > 0 && calls % fail_each == 0 ? fail(tx) : rc;
+}
+
+static int
+apply_effects(PGconn *tx, const struct saga_record *const *records, size_t n, void *user,
+              struct saga_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = apply_effect(tx, records[i], user, err);
     return rc;
+}
+
+static bool
+read_number(const char *arg)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (strncmp(arg, numbers[i].name, strlen(numbers[i].name)) == 0) {
+            *numbers[i].value = atoi(arg + strlen(numbers[i].name));
+            return true;
+        }
+    return false;
 }
 
 static int
@@ -77,10 +132,10 @@ read_properties(char **args, struct saga_pair *properties)
 
         if (strcmp(*args, "hold") == 0) {
             hold = true;
-        } else if (strncmp(*args, "idle_in_tx_ms=", 14) == 0) {
-            idle_in_tx_ms = atoi(*args + 14);
-        } else if (strncmp(*args, "batch_rows=", 11) == 0) {
-            batch_rows = atoi(*args + 11);
+        } else if (strcmp(*args, "many") == 0) {
+            many = true;
+        } else if (read_number(*args)) {
+            continue;
         } else if (equals == NULL) {
             return 2;
         } else {
@@ -102,22 +157,18 @@ main(int argc, char **argv)
 
     if (argc < 7 || read_properties(argv + 7, properties) != 0)
         return 2;
-    const struct saga_consumer_options options = {
-        SAGA_CONSUMER_OPTIONS,
-        .conninfo = argv[1],
-        .group = argv[2],
-        .brokers = argv[3],
-        .redis = strcmp(argv[4], "-") == 0 ? NULL : argv[4],
-        .properties = properties,
-        .idle_in_tx_ms = idle_in_tx_ms,
-        .batch_rows = batch_rows,
-        .log = { .write = log_to_stderr },
-    };
+    options.conninfo = argv[1];
+    options.group = argv[2];
+    options.brokers = argv[3];
+    options.redis = strcmp(argv[4], "-") == 0 ? NULL : argv[4];
+    options.properties = properties;
+    options.log.write = log_to_stderr;
 
     rc = saga_consumer_new(&consumer, &options, &err);
     signal(SIGTERM, on_signal);
     if (rc == 0)
-        rc = saga_consumer_subscribe(consumer, argv[5], apply_effect, NULL, &err);
+        rc = many ? saga_consumer_subscribe_batch(consumer, argv[5], apply_effects, NULL, &err)
+                  : saga_consumer_subscribe(consumer, argv[5], apply_effect, NULL, &err);
     if (rc == 0)
         rc = saga_consumer_run(
             consumer,
