@@ -4,20 +4,21 @@
 #
 #   test/unit/<module>/<file>.c, test/integration/*.c      in the flavours release, debug, asan, tsan
 #   test/crash/*.c                                          in the flavour crash, whose programs can be killed at points
-#   test/model/*.c, test/python/*.c, test/chaos/relay.c     in the flavour release only
+#   test/model/*.c, test/python/*.c, CHAOS                  in the flavour release only
 #   test/fuzz/*.c                                           in the flavour fuzz, by clang; elsewhere they run their seeds only
 #   test/programs/*.c                                       helpers that tests start: build/<flavour>/test/programs/...
 #
 # A test may use every function of the libraries and programs, hidden ones too.
 
-RELEASE_TESTS := $(wildcard test/model/*.c test/python/*.c) test/chaos/relay.c
+CHAOS := test/chaos/relay.c test/chaos/consumer.c
+RELEASE_TESTS := $(wildcard test/model/*.c test/python/*.c) $(CHAOS)
 TEST_SRCS := $(if $(filter crash,$(FLAVOUR)),$(wildcard test/crash/*.c),\
                $(wildcard test/unit/*/*.c test/integration/*.c) $(if $(filter release,$(FLAVOUR)),$(RELEASE_TESTS)))
 TEST_PROGRAMS    := $(TEST_SRCS:%.c=$(B)/%) $(patsubst %.c,$(B)/%,$(wildcard test/programs/*.c))
 TEST_SUPPORT_OBJS = $(call obj,$(wildcard test/support/*.c))
 TEST_LIBS         = $(eval TEST_LIBS := $$(shell $(PKG_CONFIG) --libs check jansson))$(TEST_LIBS)
 
-.PHONY: test tests test-matrix tsan valgrind fuzz fuzzers model chaos
+.PHONY: test tests test-matrix tsan valgrind fuzz fuzzers model chaos chaos-consumers test-redis
 
 # The programs are needed too: tests start them.
 tests: all $(TEST_PROGRAMS)
@@ -39,7 +40,7 @@ $(TEST_PROGRAMS): $(B)/%: $(B)/obj/%.o $(B)/test/everything.a
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(TEST_LIBS) $(KAFKA_LIBS) $(PROG_LIBS) $(SAGA_LIBS) -lpthread
 
-$(B)/test/chaos/relay: $(call obj,$(filter-out test/chaos/relay.c,$(wildcard test/chaos/*.c))) | $(B)/test/chaos/clock.so
+$(CHAOS:%.c=$(B)/%): $(call obj,$(filter-out $(CHAOS),$(wildcard test/chaos/*.c))) | $(B)/test/chaos/clock.so
 $(B)/test/chaos/clock.so: test/chaos/preload/clock.c
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
@@ -59,9 +60,13 @@ valgrind:                                      ## the unit tests under valgrind
 
 # Says its seed; give it back as SEED. What happened is in build/chaos/SEED.
 chaos:                                         ## relay, PostgreSQL and Kafka killed under load: DURATION=600 SEED=n
+chaos-consumers:                               ## consumers joining, leaving, stopped and killed; Redis and PostgreSQL hurt
+chaos: CHAOS_OF = relay
+chaos-consumers: CHAOS_OF = consumer
+chaos chaos-consumers:
 	@tools/setup build test
-	@$(MAKE) --no-print-directory -j$$(nproc) all build/release/test/chaos/relay
-	@CHAOS_DURATION=$(or $(DURATION),600) CHAOS_SEED=$(SEED) tools/servers -- build/release/test/chaos/relay
+	@$(MAKE) --no-print-directory -j$$(nproc) all build/release/test/chaos/$(CHAOS_OF)
+	@CHAOS_DURATION=$(or $(DURATION),600) CHAOS_SEED=$(SEED) tools/servers -- build/release/test/chaos/$(CHAOS_OF)
 
 model:                                         ## the relay's model with more crashes and takeovers than make test (minutes)
 	@tools/setup build test
@@ -87,6 +92,10 @@ fuzz:                                          ## test/fuzz: every target for DU
 	    build/fuzz/test/fuzz/$$fuzzer -max_total_time=$(or $(DURATION),30) -print_final_stats=1 -verbosity=0 \
 	        -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer test/fuzz/seeds/$$fuzzer || exit 1; \
 	done
+
+test-redis:                                    ## the consumer's tests with Redis absent, flushed, small. REDIS_IS=small: one
+	@tools/setup build test
+	@test/redis
 
 test-matrix:                                   ## the outbox's tests on PostgreSQL 14 to 18. V="14 18", T=pattern: some
 	@tools/setup build test matrix

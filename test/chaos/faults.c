@@ -5,212 +5,27 @@
  */
 #include "test/chaos/faults.h"
 
-#include "test/support/db.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    PROBES = 8,
     RECOVERED_MS = 60000, /* longer than that is a failure */
     OPEN_MAX = 4,
-    STREAMS_MAX = 4,
+    KINDS_MAX = 32,
     SAMPLES_MAX = 4096
 };
 
-enum target { RELAY_0, RELAY_1, POSTGRES, KAFKA, STREAMS, N_TARGETS };
-
 struct fault {
     const struct kind *kind;
-    int i; /* which relay, or which of the brokers */
+    int i; /* which one it hurts */
     bool open;
     int64_t due_us; /* when it ends */
 };
-
-/* `over`: begin() leaves what will do without the hurt one; otherwise messages can only flow after
- * end(). */
-struct kind {
-    const char *name;
-    int weight;
-    enum target target; /* RELAY_0: any relay */
-    bool heals_itself;
-    int least_ms, longest_ms; /* 0: as long as begin() takes */
-    void (*begin)(struct scene *scene, int i);
-    void (*end)(struct scene *scene, int i);
-    bool cluster_only, single_only;
-};
-
-/* --- relays ------------------------------------------------------------------ */
-
-static void
-kill_relay(struct scene *scene, int i)
-{
-    relays_kill(scene->relays, i);
-}
-
-static void
-start_relay_again(struct scene *scene, int i)
-{
-    relays_start(scene->relays, i);
-}
-
-static void
-stop_relay_well(struct scene *scene, int i)
-{
-    relays_stop(scene->relays, i);
-}
-
-static void
-freeze_relay(struct scene *scene, int i)
-{
-    relays_freeze(scene->relays, i);
-}
-
-static void
-thaw_relay(struct scene *scene, int i)
-{
-    relays_thaw(scene->relays, i);
-}
-
-static void
-cut_relay(struct scene *scene, int i)
-{
-    proxy_cut_now(scene->relays->relays[i].proxy);
-}
-
-static void
-shut_relay_out(struct scene *scene, int i)
-{
-    proxy_refuse(scene->relays->relays[i].proxy, true);
-    proxy_cut_now(scene->relays->relays[i].proxy);
-}
-
-static void
-let_relay_in(struct scene *scene, int i)
-{
-    proxy_refuse(scene->relays->relays[i].proxy, false);
-}
-
-/* --- PostgreSQL --------------------------------------------------------------- */
-
-static void
-restart_fast(struct scene *scene, int i)
-{
-    (void)i;
-    server_stop(scene->postgres);
-    server_start(scene->postgres);
-}
-
-static void
-restart_immediate(struct scene *scene, int i)
-{
-    (void)i;
-    kill(scene->postgres->pid, SIGQUIT);
-    server_stop(scene->postgres); /* waits until it is gone */
-    server_start(scene->postgres);
-}
-
-static void
-crash_postgres(struct scene *scene, int i)
-{
-    (void)i;
-    server_kill(scene->postgres);
-    server_start(scene->postgres);
-}
-
-static void
-terminate_sessions(struct scene *scene, int i)
-{
-    PGconn *conn = db_try_connect(scene->conninfo);
-
-    (void)i;
-    if (conn == NULL)
-        return;
-    PQclear(PQexec(conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                         " WHERE datname = current_database() AND pid <> pg_backend_pid()"));
-    PQfinish(conn);
-}
-
-static void
-change_streams(struct scene *scene, int i)
-{
-    PGconn *conn = db_try_connect(scene->conninfo);
-    PGresult *result = NULL;
-
-    (void)i;
-    if (conn != NULL)
-        result = PQexec(
-            conn, text_of("SELECT outbox.set_streams(%d)", between(scene->chance, 1, STREAMS_MAX)));
-    PQclear(result);
-    PQfinish(conn);
-}
-
-/* --- Kafka ---------------------------------------------------------------------- */
-
-static void
-restart_broker(struct scene *scene, int i)
-{
-    server_stop(scene->kafka[i]);
-    server_start(scene->kafka[i]);
-}
-
-static void
-crash_broker(struct scene *scene, int i)
-{
-    server_kill(scene->kafka[i]);
-    server_start(scene->kafka[i]);
-}
-
-static void
-freeze_broker(struct scene *scene, int i)
-{
-    server_freeze(scene->kafka[i]);
-}
-
-static void
-thaw_broker(struct scene *scene, int i)
-{
-    server_thaw(scene->kafka[i]);
-}
-
-static void
-kill_broker(struct scene *scene, int i)
-{
-    server_kill(scene->kafka[i]);
-}
-
-static void
-start_broker(struct scene *scene, int i)
-{
-    server_start(scene->kafka[i]);
-}
-
-/* clang-format off */
-static const struct kind kinds[] = {
-    { "relay killed", 20, RELAY_0, true, 100, 3000, kill_relay, start_relay_again },
-    { "relay stopped past its lease", 20, RELAY_0, true, -1, -1, freeze_relay, thaw_relay },
-    { "relay ended and started", 8, RELAY_0, true, 1, 1000, stop_relay_well, start_relay_again },
-    { "relay's connections cut", 12, RELAY_0, true, 0, 0, cut_relay, NULL },
-    { "relay shut out of PostgreSQL", 8, RELAY_0, true, 100, 4000, shut_relay_out, let_relay_in },
-    { "all sessions terminated", 8, POSTGRES, true, 0, 0, terminate_sessions, NULL },
-    { "PostgreSQL restarted, fast", 6, POSTGRES, false, 0, 0, restart_fast, NULL },
-    { "PostgreSQL restarted, immediate", 8, POSTGRES, false, 0, 0, restart_immediate, NULL },
-    { "PostgreSQL killed", 12, POSTGRES, false, 0, 0, crash_postgres, NULL },
-    { "number of streams changed", 10, STREAMS, true, 0, 0, change_streams, NULL },
-    { "broker restarted", 5, KAFKA, false, 0, 0, restart_broker, NULL, .single_only = true },
-    { "broker killed and started", 5, KAFKA, false, 0, 0, crash_broker, NULL, .single_only = true },
-    { "broker stopped for a while", 6, KAFKA, false, 200, 4000, freeze_broker, thaw_broker, .single_only = true },
-    { "leader killed", 10, KAFKA, true, 1000, 8000, kill_broker, start_broker, .cluster_only = true },
-    { "leader stopped for a while", 6, KAFKA, false, 500, 8000, freeze_broker, thaw_broker, .cluster_only = true },
-    { "leader restarted", 5, KAFKA, false, 0, 0, restart_broker, NULL, .cluster_only = true },
-};
-/* clang-format on */
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 struct tallied {
     int n, n_samples;
@@ -218,22 +33,22 @@ struct tallied {
 };
 
 struct faults {
-    struct scene *scene;
+    const struct play *play;
     struct fault open[OPEN_MAX];
-    bool hurt[N_TARGETS];
-    struct tallied tallied[N_KINDS];
+    bool hurt[TARGETS_MAX];
+    struct tallied tallied[KINDS_MAX];
     int64_t began_us;
     int together;
 };
 
 struct faults *
-new_faults(struct scene *scene)
+new_faults(const struct play *play)
 {
     struct faults *faults = calloc(1, sizeof *faults);
 
-    ck_assert_ptr_nonnull(faults);
+    ck_assert(faults != NULL && play->n_kinds <= KINDS_MAX);
     at_test_end(free, faults);
-    faults->scene = scene;
+    faults->play = play;
     faults->began_us = monotonic_us();
     return faults;
 }
@@ -244,39 +59,38 @@ say(struct faults *faults, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    fprintf(faults->scene->log, "%9.3f  ", (double)(monotonic_us() - faults->began_us) / 1e6);
-    vfprintf(faults->scene->log, format, args);
-    fputc('\n', faults->scene->log);
-    fflush(faults->scene->log);
+    fprintf(faults->play->log, "%9.3f  ", (double)(monotonic_us() - faults->began_us) / 1e6);
+    vfprintf(faults->play->log, format, args);
+    fputc('\n', faults->play->log);
+    fflush(faults->play->log);
     va_end(args);
 }
 
 /* --- one ------------------------------------------------------------------------- */
 
-static enum target
+static int
 target_of(const struct fault *fault)
 {
-    return fault->kind->target == RELAY_0 ? (enum target)(RELAY_0 + fault->i) : fault->kind->target;
+    return fault->kind->target + (fault->kind->n_targets > 1 ? fault->i : 0);
 }
 
-static bool
-possible(const struct faults *faults, const struct kind *kind)
+static int
+weight_of(const struct faults *faults, const struct kind *kind)
 {
-    bool cluster = faults->scene->n_kafka > 1;
-
-    return !(kind->cluster_only && !cluster) && !(kind->single_only && cluster);
+    return kind->possible == NULL || kind->possible(faults->play->scene) ? kind->weight : 0;
 }
 
 static const struct kind *
 draw_kind(struct faults *faults)
 {
-    int sum = 0, at;
+    const struct kind *kinds = faults->play->kinds;
+    int n = (int)faults->play->n_kinds, sum = 0, at;
 
-    for (int i = 0; i < N_KINDS; i++)
-        sum += possible(faults, &kinds[i]) ? kinds[i].weight : 0;
-    at = between(faults->scene->chance, 1, sum);
-    for (int i = 0; i < N_KINDS; i++) {
-        at -= possible(faults, &kinds[i]) ? kinds[i].weight : 0;
+    for (int i = 0; i < n; i++)
+        sum += weight_of(faults, &kinds[i]);
+    at = between(faults->play->chance, 1, sum);
+    for (int i = 0; i < n; i++) {
+        at -= weight_of(faults, &kinds[i]);
         if (at <= 0)
             return &kinds[i];
     }
@@ -286,25 +100,9 @@ draw_kind(struct faults *faults)
 static int
 draw_one_of(struct faults *faults, const struct kind *kind)
 {
-    int leader;
-
-    if (kind->target == RELAY_0)
-        return between(faults->scene->chance, 0, RELAYS - 1);
-    if (kind->target != KAFKA || faults->scene->n_kafka == 1)
-        return 0;
-    leader = arrivals_leader(faults->scene->arrivals);
-    return leader > 0 ? leader - 1 : between(faults->scene->chance, 0, faults->scene->n_kafka - 1);
-}
-
-static int
-draw_length(struct faults *faults, const struct kind *kind)
-{
-    int lease = faults->scene->lease_ms;
-
-    if (kind->least_ms < 0)
-        return between(faults->scene->chance, lease + lease / 5, 3 * lease);
-    return kind->longest_ms > 0 ? between(faults->scene->chance, kind->least_ms, kind->longest_ms)
-                                : 0;
+    if (kind->whom != NULL)
+        return kind->whom(faults->play->scene);
+    return kind->n_targets > 1 ? between(faults->play->chance, 0, kind->n_targets - 1) : 0;
 }
 
 /* NULL: whom it would hurt is hurt already. */
@@ -315,16 +113,16 @@ begin_fault(struct faults *faults)
     int length;
 
     fault.i = draw_one_of(faults, fault.kind);
-    length = draw_length(faults, fault.kind);
+    length = between(faults->play->chance, fault.kind->least_ms, fault.kind->longest_ms);
     while (place->open)
         place++;
     if (faults->hurt[target_of(&fault)])
         return NULL;
     *place = fault;
     faults->hurt[target_of(place)] = true;
-    faults->tallied[place->kind - kinds].n++;
+    faults->tallied[place->kind - faults->play->kinds].n++;
     say(faults, "%s (%d) for %d ms", place->kind->name, place->i, length);
-    place->kind->begin(faults->scene, place->i);
+    place->kind->begin(faults->play->scene, place->i);
     place->due_us = monotonic_us() + (int64_t)length * 1000;
     return place;
 }
@@ -333,7 +131,7 @@ static void
 end_fault(struct faults *faults, struct fault *fault)
 {
     if (fault->kind->end != NULL)
-        fault->kind->end(faults->scene, fault->i);
+        fault->kind->end(faults->play->scene, fault->i);
     faults->hurt[target_of(fault)] = false;
     fault->open = false;
     say(faults, "%s (%d) is over", fault->kind->name, fault->i);
@@ -349,7 +147,7 @@ end_those_due(struct faults *faults)
             end_fault(faults, &faults->open[i]);
         open += faults->open[i].open;
     }
-    relays_supervise(faults->scene->relays);
+    faults->play->supervise(faults->play->scene);
     return open;
 }
 
@@ -360,16 +158,14 @@ end_those_due(struct faults *faults)
 static void
 probe(struct faults *faults, const struct kind *kind, int64_t since_us)
 {
-    struct tallied *tallied = &faults->tallied[kind - kinds];
-    struct saga_uuid ids[PROBES];
+    struct tallied *tallied = &faults->tallied[kind - faults->play->kinds];
     struct deadline deadline = deadline_exactly_in(RECOVERED_MS);
     int64_t ms;
 
-    ck_assert_msg(write_probe(faults->scene->writing, ids, PROBES, RECOVERED_MS),
-                  "PostgreSQL does not come back after: %s", kind->name);
-    arrivals_await(faults->scene->arrivals, ids, PROBES);
-    while (!arrivals_complete(faults->scene->arrivals)) {
-        relays_supervise(faults->scene->relays);
+    ck_assert_msg(faults->play->write_probe(faults->play->scene, RECOVERED_MS),
+                  "nothing can be written after: %s", kind->name);
+    while (!faults->play->probe_arrived(faults->play->scene)) {
+        faults->play->supervise(faults->play->scene);
         ck_assert_msg(wait_a_little(&deadline), "no message arrives %d ms after: %s", RECOVERED_MS,
                       kind->name);
     }
@@ -407,12 +203,12 @@ one_fault(struct faults *faults)
 static void
 several_faults(struct faults *faults)
 {
-    int n = between(faults->scene->chance, 2, OPEN_MAX);
+    int n = between(faults->play->chance, 2, OPEN_MAX);
 
     faults->together++;
     for (int i = 0; i < n; i++) {
         begin_fault(faults);
-        idle(faults, between(faults->scene->chance, 0, 400));
+        idle(faults, between(faults->play->chance, 0, 400));
     }
     while (end_those_due(faults) > 0)
         idle(faults, 10);
@@ -424,8 +220,8 @@ let_loose(struct faults *faults, int ms)
     int64_t until_us = monotonic_us() + (int64_t)ms * 1000;
 
     while (monotonic_us() < until_us) {
-        idle(faults, between(faults->scene->chance, 50, 1500));
-        if (percent(faults->scene->chance, 25))
+        idle(faults, between(faults->play->chance, 50, 1500));
+        if (percent(faults->play->chance, 25))
             several_faults(faults);
         else
             one_fault(faults);
@@ -456,11 +252,11 @@ print_line(const char *name, int n, int64_t *samples, int n_samples)
 void
 print_faults(const struct faults *faults)
 {
-    static int64_t all[N_KINDS * SAMPLES_MAX];
+    static int64_t all[KINDS_MAX * SAMPLES_MAX];
     int n = 0, n_all = 0;
 
     printf("  %-34s %5s %8s %8s %8s\n", "fault", "times", "p50 ms", "p99 ms", "max ms");
-    for (int i = 0; i < N_KINDS; i++) {
+    for (size_t i = 0; i < faults->play->n_kinds; i++) {
         struct tallied tallied = faults->tallied[i];
 
         if (tallied.n == 0)
@@ -468,7 +264,7 @@ print_faults(const struct faults *faults)
         memcpy(all + n_all, tallied.samples, (size_t)tallied.n_samples * sizeof *all);
         n += tallied.n;
         n_all += tallied.n_samples;
-        print_line(kinds[i].name, tallied.n, tallied.samples, tallied.n_samples);
+        print_line(faults->play->kinds[i].name, tallied.n, tallied.samples, tallied.n_samples);
     }
     print_line("all", n, all, n_all);
     printf("  (%d times several at once: without a time)\n", faults->together);

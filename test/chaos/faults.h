@@ -1,36 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What happens to relays, PostgreSQL and Kafka, drawn from the seed, and how
- * long it takes until a message arrives that was committed afterwards.
+ * Faults drawn from a seed, and how long it takes after each until what is
+ * written afterwards has arrived.
+ *
+ * Knows neither whom it hurts nor how: that is the play.
  */
 #ifndef CHAOS_FAULTS_H
 #define CHAOS_FAULTS_H
 
-#include "test/chaos/arrivals.h"
-#include "test/chaos/relays.h"
-#include "test/chaos/writers.h"
-#include "test/support/server.h"
+#include "test/chaos/chance.h"
 
+#include <stddef.h>
 #include <stdio.h>
 
-enum { NODES_MAX = 3 };
+enum { TARGETS_MAX = 16 };
 
-/* What can be hurt. */
-struct scene {
-    struct server *postgres;
-    struct server *kafka[NODES_MAX];
-    int n_kafka;
-    struct relays *relays;
-    struct arrivals *arrivals;
-    const struct writers_choice *writing;
-    const char *conninfo;
-    int lease_ms;
-    FILE *log;
+/* `heals_itself`: begin() leaves what will do without the hurt one; otherwise nothing need arrive
+ * before end(). */
+struct kind {
+    const char *name;
+    int weight;
+    int target, n_targets; /* the first of those it may hurt, and how many; each is hurt by one
+                              fault at a time */
+    bool heals_itself;
+    int least_ms, longest_ms; /* 0: as long as begin() takes */
+    void (*begin)(void *scene, int i);
+    void (*end)(void *scene, int i);     /* NULL: nothing to undo */
+    bool (*possible)(const void *scene); /* NULL: always */
+    int (*whom)(void *scene);            /* `i`; NULL: drawn */
+};
+
+struct play {
+    void *scene;
+    const struct kind *kinds;
+    size_t n_kinds;
     struct chance *chance;
+    FILE *log;
+    /* Called often, also while something is hurt: buries, and starts again, who ended. */
+    void (*supervise)(void *scene);
+    /* Writes something new, within `ms`; and has that arrived? */
+    bool (*write_probe)(void *scene, int ms);
+    bool (*probe_arrived)(void *scene);
 };
 
 struct faults;
-struct faults *new_faults(struct scene *scene);
+struct faults *new_faults(const struct play *play);
 
 /* Until `ms` have passed; afterwards everybody is well again. */
 void let_loose(struct faults *faults, int ms);

@@ -1,18 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether the topics hold what the ledger says, once all is quiet.
+ * Whether what is left, once all is quiet, keeps the rules.
  */
 #ifndef CHAOS_JUDGE_H
 #define CHAOS_JUDGE_H
 
 #include <libpq-fe.h>
+#include <stddef.h>
 
-/* Makes the table chaos.record, and copies into it what the topics hold. */
-void make_records(PGconn *conn);
-void copy_records(PGconn *conn, const char *const *topics, int n);
+enum { TABLES_MAX = 8 };
+
+/* `sql` asks for what violates it. */
+struct rule {
+    const char *broken, *sql;
+};
+
+struct figure {
+    const char *label, *sql;
+};
+
+struct trial {
+    const struct rule *rules;
+    size_t n_rules;
+    const struct figure *figures;
+    size_t n_figures;
+    const char *tables[TABLES_MAX]; /* the evidence */
+};
 
 /* Prints the figures and what is violated; how many rules are. Where there
  * are any, leaves the tables as files in `dir`. */
-int judge(PGconn *conn, const char *dir);
+int judge(PGconn *conn, const struct trial *trial, const char *dir);
 
 #endif

@@ -10,8 +10,10 @@
  * cluster of three brokers instead of a single one.
  */
 /* long */
-#include "test/chaos/faults.h"
+#include "test/chaos/asked.h"
 #include "test/chaos/judge.h"
+#include "test/chaos/published.h"
+#include "test/chaos/relay_faults.h"
 #include "test/support/db.h"
 #include "test/support/kafka.h"
 #include "test/support/run.h"
@@ -25,30 +27,13 @@
 
 enum { SHORT_S = 12, LONG_S = 60, SETTLE_MS = 90000, PARTITIONS = 3 };
 
-static int
-duration_s(void)
-{
-    const char *text = getenv("CHAOS_DURATION");
-
-    return text != NULL && *text != '\0' ? atoi(text) : SHORT_S;
-}
-
-static uint64_t
-seed(void)
-{
-    const char *text = getenv("CHAOS_SEED");
-
-    return text != NULL && *text != '\0' ? strtoull(text, NULL, 10)
-                                         : (uint64_t)(monotonic_us() ^ getpid()) % 1000000;
-}
-
 static void
-open_scene(struct scene *scene, struct writers_choice *writing)
+open_scene(struct relay_scene *scene, struct writers_choice *writing)
 {
     const char *address;
 
     scene->postgres = GIVEN_SERVER("pg", "wal_writer_delay=2s", "checkpoint_timeout=30s");
-    scene->n_kafka = duration_s() >= LONG_S ? NODES_MAX : 1;
+    scene->n_kafka = asked_duration_s(SHORT_S) >= LONG_S ? NODES_MAX : 1;
     given_kafka_cluster(scene->kafka, scene->n_kafka);
     address = scene->kafka[0]->address;
     for (int i = 1; i < scene->n_kafka; i++)
@@ -79,7 +64,7 @@ settle(PGconn *conn)
 }
 
 static void
-report(const struct writers *writers, const struct scene *scene, const struct faults *faults)
+report(const struct writers *writers, const struct relay_scene *scene, const struct faults *faults)
 {
     struct writers_sum sum = writers_sum(writers);
 
@@ -93,33 +78,29 @@ report(const struct writers *writers, const struct scene *scene, const struct fa
 
 START_TEST(test_relay_survives_chaos)
 {
-    uint64_t number = seed();
-    struct chance chance = chance_of(number, 0);
-    const char *dir = text_of("%s/../chaos/%" PRIu64, build_dir(), number);
+    struct asked asked = asked_for(SHORT_S, ANY_SEED);
+    struct chance chance = chance_of(asked.seed, 0);
     struct writers_choice writing = {
-        .dir = dir, .seed = number, .n = 6, .pause_ms = 30, .delays = "300 ms"
+        .dir = asked.dir, .seed = asked.seed, .n = 6, .pause_ms = 30, .delays = "300 ms"
     };
-    struct scene scene = { .chance = &chance, .writing = &writing, .lease_ms = 1000 };
+    struct relay_scene scene = { .chance = &chance, .writing = &writing, .log = asked.log };
+    struct play play;
     struct writers *writers;
     struct faults *faults;
     PGconn *conn;
     int violated;
 
-    printf("  seed %" PRIu64 ", %d s; what happens is noted in build/chaos/%" PRIu64 "\n", number,
-           duration_s(), number);
-    run_process(ARGS("mkdir", "-p", dir));
-    scene.log = fopen(text_of("%s/faults", dir), "w");
-    ck_assert_ptr_nonnull(scene.log);
     open_scene(&scene, &writing);
     conn = db_connect(scene.conninfo);
     make_ledger(conn);
     scene.relays = given_relays(scene.postgres->address, db_text(conn, "SELECT current_database()"),
-                                scene.lease_ms, &chance);
+                                LEASE_MS, &chance);
     PQfinish(conn);
     writers = start_writers(&writing);
-    faults = new_faults(&scene);
+    play = relay_play(&scene);
+    faults = new_faults(&play);
 
-    let_loose(faults, duration_s() * 1000);
+    let_loose(faults, asked.duration_s * 1000);
 
     stop_writers(writers);
     conn = db_connect(scene.conninfo);
@@ -129,10 +110,10 @@ START_TEST(test_relay_survives_chaos)
     copy_acknowledged(writers, conn);
     make_records(conn);
     copy_records(conn, writing.topics, TOPICS);
-    violated = judge(conn, dir);
-    ck_assert_msg(violated == 0, "seed %" PRIu64 ": %d rules are violated; see %s", number,
-                  violated, dir);
-    fclose(scene.log);
+    violated = judge(conn, &published_trial, asked.dir);
+    ck_assert_msg(violated == 0, "seed %" PRIu64 ": %d rules are violated; see %s", asked.seed,
+                  violated, asked.dir);
+    fclose(asked.log);
     PQfinish(conn);
 }
 END_TEST
@@ -162,11 +143,11 @@ START_TEST(test_judge_notices_each_fault)
     db_exec(conn, "INSERT INTO chaos.record (topic, part, pos, id, key, payload, ms)"
                   " SELECT topic, 0, 2 * again + n, id, key, key || '/' || n, 0"
                   "   FROM chaos.ledger, generate_series(0, 1) again");
-    ck_assert_int_eq(judge(conn, "/nonexistent"), 0);
+    ck_assert_int_eq(judge(conn, &published_trial, "/nonexistent"), 0);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         db_exec(conn, "BEGIN");
         db_exec(conn, "%s", faults[i]);
-        ck_assert_msg(judge(conn, "/nonexistent") > 0, "%s", faults[i]);
+        ck_assert_msg(judge(conn, &published_trial, "/nonexistent") > 0, "%s", faults[i]);
         db_exec(conn, "ROLLBACK");
     }
     PQfinish(conn);
@@ -179,6 +160,6 @@ main(void)
     return run_tests(&(struct tests){
         .name = "chaos/relay",
         .tests = TESTS(test_judge_notices_each_fault, test_relay_survives_chaos),
-        .timeout_s = 2 * duration_s() + 300,
+        .timeout_s = 2 * asked_duration_s(SHORT_S) + 300,
     });
 }
