@@ -20,7 +20,7 @@
 
 #include <inttypes.h>
 
-enum { SHORT_S = 15, SHORT_SEED = 5, READY_MS = 60000, SETTLE_MS = 90000, RATE = 100 };
+enum { SHORT_S = 12, SHORT_SEED = 5, READY_MS = 60000, SETTLE_MS = 90000, RATE = 100 };
 
 static void
 open_scene(struct consumer_scene *scene, uint64_t seed)
