@@ -114,10 +114,8 @@ batch_choose(struct saga_consumer *consumer)
     for (size_t i = 0; i < batch->n_touched; i++) {
         struct touched *touched = &batch->touched[i];
 
-        int64_t next = hand_next_if_finished(&touched->partition->hand);
-
         touched->next =
-            offset_to_commit(touched->partition, next != OFFSET_NONE ? next : touched->first);
+            offset_to_commit(touched->partition, hand_next_if_finished(&touched->partition->hand));
     }
     return batch->n > 0;
 }

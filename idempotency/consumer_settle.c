@@ -109,6 +109,9 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
         if (start.distrust_below > partition->distrust_below)
             partition->distrust_below = start.distrust_below;
     }
+    /* What has finished behind a message that waits is in no offset: whether the database still has
+     * it, the inbox knows. */
+    hand_reopen(&partition->hand);
     partition->committed = postgres;
     return true;
 }

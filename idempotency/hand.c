@@ -72,6 +72,8 @@ hand_next_if_finished(const struct hand *hand)
 {
     int64_t next = hand->next;
 
+    if (next == OFFSET_NONE && hand->first != NULL)
+        next = hand->first->offset;
     for (const struct hand_item *at = hand->first; at != NULL && at->state != HAND_READY;
          at = at->next)
         next = at->offset + 1;
@@ -96,6 +98,14 @@ hand_settle(struct hand *hand)
         hand->last = NULL;
     end->next = NULL;
     return settled;
+}
+
+void
+hand_reopen(struct hand *hand)
+{
+    for (struct hand_item *at = hand->first; at != NULL; at = at->next)
+        if (at->state == HAND_FINISHED)
+            hand_put_back(at, 0);
 }
 
 struct hand_item *

@@ -53,12 +53,16 @@ size_t hand_choose(struct hand *hand, int64_t now_ms, struct hand_item **chosen,
 /* `due_ms`: when it may be chosen again; 0: at once. */
 void hand_put_back(struct hand_item *item, int64_t due_ms);
 
-/* What `next` will be when all that is chosen has finished. */
+/* What `next` will be when all that is chosen has finished; before anything has, it is the first
+ * one in hand. OFFSET_NONE: nothing is in hand. */
 int64_t hand_next_if_finished(const struct hand *hand);
 
 /* Takes the finished prefix out, and moves `next` behind it. Returns the items,
  * linked, for their owner to free; NULL: none. */
 struct hand_item *hand_settle(struct hand *hand);
+
+/* What has finished behind one that has not is to be done once more. */
+void hand_reopen(struct hand *hand);
 
 /* Takes all out. */
 struct hand_item *hand_empty(struct hand *hand);

@@ -205,6 +205,14 @@ END_TEST
 /* What the database was after the first twenty messages, and Redis and Kafka
  * that know better. Same system identifier, same timeline, as after a disk was
  * set back to a snapshot: the marks' names do not tell. */
+static void
+back_up(const struct fixture *fixture)
+{
+    db_exec(fixture->conn, "CREATE TABLE old_effect AS TABLE effect;"
+                           "CREATE TABLE old_inbox AS TABLE idempotency.inbox;"
+                           "CREATE TABLE old_offset AS TABLE idempotency.consumer_offset");
+}
+
 static struct fixture *
 given_backup_and_ten_messages_more(struct saga_consumer **consumer)
 {
@@ -213,9 +221,7 @@ given_backup_and_ten_messages_more(struct saga_consumer **consumer)
     *consumer = GIVEN_CONSUMER(fixture, .redis = redis_address());
     produce_messages(fixture, 0, 20);
     run_until_idle(*consumer);
-    db_exec(fixture->conn, "CREATE TABLE old_effect AS TABLE effect;"
-                           "CREATE TABLE old_inbox AS TABLE idempotency.inbox;"
-                           "CREATE TABLE old_offset AS TABLE idempotency.consumer_offset");
+    back_up(fixture);
     produce_messages(fixture, 20, 10);
     run_until_idle(*consumer);
     expect_effects(fixture, 30, 30);
@@ -275,6 +281,64 @@ START_TEST(test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26)
     db_exec(fixture->conn, "TRUNCATE effect, idempotency.inbox, idempotency.consumer_offset");
     run_until_idle(GIVEN_CONSUMER(fixture, .redis = redis_address()));
     expect_effects(fixture, 20, 20);
+}
+END_TEST
+
+/* --- commits that are lost while the first message waits ------------------------------- */
+
+/* Value 0 is tried again and again, until `user` says true. */
+static int
+keep_the_first_waiting(PGconn *tx, const struct saga_record *record, void *user,
+                       struct saga_error *err)
+{
+    if (record->payload.len == 7 && memcmp(record->payload.data, "value 0", 7) == 0 &&
+        !atomic_load((atomic_bool *)user))
+        return SAGA_HANDLER_RETRY;
+    return apply_effect(tx, record, NULL, err);
+}
+
+static struct saga_consumer *
+given_consumer_whose_first_waits(const struct fixture *fixture, atomic_bool *go)
+{
+    return GIVEN_CONSUMER(fixture, .redis = redis_address(), .handler = keep_the_first_waiting,
+                          .user = go, .retry_first_ms = 20, .retry_longest_ms = 100);
+}
+
+/* trap: I26: what was applied behind it is in no offset, so nothing but the inbox tells of it. */
+START_TEST(test_consumer_applies_again_what_was_lost_behind_one_that_waits_i26)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    atomic_bool go = false;
+
+    back_up(fixture);
+    produce_messages(fixture, 0, 6);
+    start_running(given_consumer_whose_first_waits(fixture, &go));
+    WAIT_UNTIL(effects_are(fixture, 5, 5), 20000);
+    restore(fixture);
+    atomic_store(&go, true);
+    WAIT_UNTIL(postgres_offset(fixture, 0) == 6, 20000);
+    expect_effects(fixture, 6, 6);
+}
+END_TEST
+
+/* trap: I26: PostgreSQL's offset must not be past it, although Kafka's is not either: later Kafka's
+ * is, and a database that then loses the first message's commit has nothing else to tell of it. */
+START_TEST(test_consumer_reads_again_one_that_waited_and_was_lost_i26)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    atomic_bool go = false;
+    struct saga_consumer *consumer = given_consumer_whose_first_waits(fixture, &go);
+
+    produce_messages(fixture, 0, 6);
+    start_running(consumer);
+    WAIT_UNTIL(effects_are(fixture, 5, 5), 20000);
+    back_up(fixture);
+    atomic_store(&go, true);
+    WAIT_UNTIL(kafka_offset(fixture, 0) == 6, 20000);
+    free_consumer(consumer);
+    restore(fixture);
+    run_until_idle(GIVEN_CONSUMER(fixture, .redis = redis_address()));
+    expect_effects(fixture, 6, 6);
 }
 END_TEST
 
@@ -399,6 +463,8 @@ main(void)
                        test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
                        test_consumer_that_lives_through_a_restore_reads_again_i9_i26,
                        test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26,
+                       test_consumer_applies_again_what_was_lost_behind_one_that_waits_i26,
+                       test_consumer_reads_again_one_that_waited_and_was_lost_i26,
                        test_consumer_does_not_believe_marks_of_another_database_i9,
                        test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21,
                        test_consumers_that_come_and_go_lose_and_double_nothing_eager_i21,

@@ -85,7 +85,7 @@ START_TEST(test_hand_moves_only_over_what_is_finished_without_holes)
     table.items[2].offset = 9; /* some were compacted away */
     table.items[1].state = HAND_FINISHED;
     ck_assert_ptr_null(hand_settle(&table.hand));
-    ck_assert_int_eq(hand_next_if_finished(&table.hand), OFFSET_NONE);
+    ck_assert_int_eq(hand_next_if_finished(&table.hand), 0);
     table.items[0].state = HAND_CHOSEN;
     ck_assert_int_eq(hand_next_if_finished(&table.hand), 2);
     table.items[0].state = HAND_FINISHED;
