@@ -50,6 +50,7 @@ check_numbers(const struct saga_consumer_options *options, struct saga_error *er
         { "idle_in_tx_ms", options->idle_in_tx_ms },
         { "batch_rows", options->batch_rows },
         { "batch_ms", options->batch_ms },
+        { "drain_ms", options->drain_ms },
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -77,6 +78,10 @@ check_options(const struct saga_consumer_options *options, struct saga_error *er
         for (const char *const *name = set_by_us; *name != NULL; name++)
             if (strcmp(pair->name, *name) == 0)
                 return error_set(err, SAGA_EINVAL, "the property %s is the consumer's own", *name);
+    if (options->mode < SAGA_MODE_REDIS_INBOX || options->mode > SAGA_MODE_REDIS)
+        return error_set(err, SAGA_EINVAL, "mode %d is none of SAGA_MODE_*", options->mode);
+    if (options->mode == SAGA_MODE_REDIS && options->redis == NULL)
+        return error_set(err, SAGA_EINVAL, "no redis: SAGA_MODE_REDIS has nothing else to ask");
     return check_numbers(options, err);
 }
 
@@ -92,6 +97,9 @@ fill_in(struct saga_consumer_options *options)
     options->idle_in_tx_ms = (int32_t)option_or(options->idle_in_tx_ms, 60000);
     options->batch_rows = (int32_t)option_or(options->batch_rows, 100);
     options->batch_ms = (int32_t)option_or(options->batch_ms, 200);
+    /* Else a neighbour's failure would repeat what cannot be rolled back. */
+    if (options->mode == SAGA_MODE_REDIS)
+        options->batch_rows = 1;
     if (options->attempts_max == 0)
         options->attempts_max = 10;
 }
@@ -110,7 +118,9 @@ open_gate(struct saga_consumer *consumer, struct saga_error *err)
         .log = &consumer->options.log,
     };
 
-    return consumer->options.redis == NULL ? 0 : gate_new(&consumer->gate, &options, err);
+    return consumer->options.redis == NULL || consumer->options.mode == SAGA_MODE_INBOX
+               ? 0
+               : gate_new(&consumer->gate, &options, err);
 }
 
 static int
@@ -224,6 +234,22 @@ saga_consumer_stop(struct saga_consumer *consumer)
     errno = saved;
 }
 
+/* Any statement ends the idleness of the transaction. */
+void
+saga_consumer_keep_alive(struct saga_consumer *consumer)
+{
+    PGconn *conn = consumer->pg.conn;
+    struct pg tx = pg_borrow(conn); /* the handler's: never closed under its hands */
+    struct saga_error ignored;
+
+    if (!kafka_alive(consumer) || !pg_in_transaction(&consumer->pg) ||
+        PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
+        return;
+    /* What fails here fails the handler's next statement, too. */
+    (void)pg_exec(&tx, "SELECT", PG_NO_ARGS, NULL, &ignored);
+    PQsetnonblocking(conn, 0);
+}
+
 /* --- routes ------------------------------------------------------------------ */
 
 static int
@@ -237,6 +263,8 @@ check_route(const struct saga_consumer *consumer, const struct consumer_route *r
         return error_set(err, SAGA_EINVAL, "no topic, or a pattern instead of one");
     if (route->handle == NULL && route->plain == NULL && route->many == NULL)
         return error_set(err, SAGA_EINVAL, "no handler for topic %.100s", route->topic);
+    if (route->handle != NULL && consumer->options.mode == SAGA_MODE_REDIS)
+        return error_set(err, SAGA_EINVAL, "sagas need the inbox: not in SAGA_MODE_REDIS");
     if (consumer->subscribed)
         return error_set(err, SAGA_ESTATE, "the consumer has been run: subscribe before that");
     for (size_t i = 0; i < consumer->n_routes; i++)
@@ -313,6 +341,7 @@ saga_consumer_stats(const struct saga_consumer *consumer, struct saga_consumer_s
         .reconnects = atomic_load(&counters->reconnects),
         .batches = atomic_load(&counters->batches),
         .parked = atomic_load(&counters->parked),
+        .lag = atomic_load(&counters->lag),
         .circuit = atomic_load(&counters->circuit),
     };
 

@@ -20,7 +20,9 @@ read_identity(struct saga_consumer *consumer, struct saga_error *err)
     int rc = pg_exec(&consumer->pg, SQL_IDENTITY, PG_NO_ARGS, &rows, err);
 
     if (rc == 0) {
-        snprintf(consumer->identity, sizeof consumer->identity, "%s", pg_text(&rows, 0, 0));
+        snprintf(consumer->identity, sizeof consumer->identity, "%s",
+                 /* What was done elsewhere does not vanish with this one's commits. */
+                 consumer->options.mode == SAGA_MODE_REDIS ? "-" : pg_text(&rows, 0, 0));
         consumer->identity_at_ms = clock_mono_ms();
     }
     pg_rows_clear(&rows);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* The longest that something can go unnoticed for which nothing wakes us. */
-enum { TICK_MS = 500 };
+enum { TICK_MS = 500, LAG_MS = 500 };
 
 enum { READ_AHEAD = 1000, HELD_MAX = 1000, CATCH_UP_BUSY_MS = 1000 };
 
@@ -43,7 +43,8 @@ take_all(struct saga_consumer *consumer)
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
         int32_t before = at->hand.n;
 
-        if (settle(consumer, at) && kafka_take(consumer, at, room_of(consumer, at), &err) != 0) {
+        if (settle(consumer, at) && !atomic_load(&consumer->stop) &&
+            kafka_take(consumer, at, room_of(consumer, at), &err) != 0) {
             consumer->failure = err;
             consumer->failed = err.code;
         }
@@ -73,7 +74,9 @@ advance(struct saga_consumer *consumer)
         return came && clock_mono_ms() < consumer->catch_up_ms + CATCH_UP_BUSY_MS
                    ? true
                    : batch_catch_up(consumer, false) || came;
-    batch_apply(consumer);
+    if (consumer->options.mode != SAGA_MODE_REDIS ||
+        marks_lease(consumer, consumer->batch.items[0]))
+        batch_apply(consumer);
     return true;
 }
 
@@ -139,6 +142,35 @@ wait_for_something(struct saga_consumer *consumer)
         pg_disconnect(pg);
 }
 
+/* After a stop: what was taken already may be finished, for a while. */
+static bool
+goes_on(struct saga_consumer *consumer)
+{
+    if (consumer->failed != 0)
+        return false;
+    if (!atomic_load(&consumer->stop))
+        return true;
+    if (consumer->drain_until_ms == 0)
+        consumer->drain_until_ms = clock_mono_ms() + consumer->options.drain_ms;
+    if (clock_left_ms(consumer->drain_until_ms) <= 0)
+        return false;
+    for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (at->hand.first != NULL)
+            return true;
+    return false;
+}
+
+static void
+count_lag(struct saga_consumer *consumer)
+{
+    int64_t now = clock_mono_coarse_ms();
+
+    if (now < consumer->lag_ms)
+        return;
+    consumer->lag_ms = now + LAG_MS;
+    atomic_store(&consumer->counters.lag, kafka_lag(consumer));
+}
+
 static int
 check_run(struct saga_consumer *consumer, int mode, struct saga_error *err)
 {
@@ -149,6 +181,13 @@ check_run(struct saga_consumer *consumer, int mode, struct saga_error *err)
         return error_set(err, SAGA_EINVAL, "mode %d is none of SAGA_CONSUME_*", mode);
     if (consumer->n_routes == 0)
         return error_set(err, SAGA_EINVAL, "nothing is subscribed");
+    if (!consumer->subscribed && consumer->options.mode == SAGA_MODE_REDIS)
+        log_event(&consumer->options.log, SAGA_LOG_WARNING,
+                  "duplicates are recognised by Redis alone: after a crash, a lost mark or the "
+                  "window's end an effect may happen again",
+                  LOG_TEXT("group", consumer->options.group),
+                  LOG_INT("lease_ms", consumer->options.lease_ms),
+                  LOG_INT("window_ms", consumer->options.window_ms));
     return consumer->subscribed ? 0 : kafka_subscribe(consumer, err);
 }
 
@@ -160,8 +199,10 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
     if (rc != 0)
         return rc;
     consumer->failed = 0;
-    while (!atomic_load(&consumer->stop) && consumer->failed == 0) {
+    consumer->drain_until_ms = 0;
+    while (goes_on(consumer)) {
         kafka_serve(consumer);
+        count_lag(consumer);
         if (advance(consumer) | retry_parked(consumer, false))
             continue;
         if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer)) {

@@ -118,3 +118,31 @@ marks_done(struct saga_consumer *consumer, const struct batch *batch)
     gate_done(consumer->gate, prefix, questions, n);
     atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
+
+/* --- Redis alone ------------------------------------------------------------------ */
+
+bool
+marks_lease(struct saga_consumer *consumer, struct taken *taken)
+{
+    struct gate_question question = { .verdict = GATE_GO };
+    char prefix[GATE_NAME_MAX];
+
+    if (taken->record.flaw != NULL || taken->given_up != NULL)
+        return true;
+    mark_prefix(consumer, prefix);
+    set_question(&question, taken);
+    gate_enter(consumer->gate, prefix, &question, 1, true);
+    if (question.leased && gate_circuit(consumer->gate) == GATE_CLOSED)
+        return true;
+    if (question.verdict == GATE_SKIP) {
+        take_verdict(consumer, taken, GATE_SKIP);
+        return false;
+    }
+    if (question.verdict == GATE_GO && gate_circuit(consumer->gate) == GATE_CLOSED) {
+        taken->record.flaw = "same id, other contents: its mark in Redis is not of this message";
+        return true;
+    }
+    /* Nobody is there to tell, or somebody is at it: until his lease ends. */
+    hand_put_back(&taken->item, clock_mono_ms() + BUSY_MS);
+    return false;
+}

@@ -106,7 +106,8 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
                   "PostgreSQL is behind Kafka's offset: reading again from there",
                   LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
                   LOG_INT("kafka", kafka), LOG_INT("postgres", postgres));
-        if (start.distrust_below > partition->distrust_below)
+        if (start.distrust_below > partition->distrust_below &&
+            consumer->options.mode != SAGA_MODE_REDIS)
             partition->distrust_below = start.distrust_below;
     }
     /* What has finished behind a message that waits is in no offset: whether the database still has

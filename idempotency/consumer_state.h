@@ -19,6 +19,7 @@
 struct counters {
     atomic_llong applied, duplicates_by_mark, duplicates_by_inbox, conflicts, quarantined, retries,
         reconnects, batches, parked;
+    atomic_llong lag;
     atomic_int partitions, circuit;
 };
 
@@ -87,6 +88,8 @@ struct saga_consumer {
     struct batch batch;
     int64_t catch_up_ms; /* not before */
     struct parked_keys parked;
+    int64_t lag_ms;            /* not counted again before */
+    int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
 
@@ -138,8 +141,10 @@ bool kafka_at_end(struct saga_consumer *consumer, struct partition *partition);
 void kafka_finish(struct saga_consumer *consumer, struct partition *partition);
 /* Gives up all that is in hand. */
 void kafka_drop(struct partition *partition);
-/* We are at work, and not dead: between two handlers. */
-void kafka_alive(struct saga_consumer *consumer);
+/* How many messages are not finished. Asks nobody. */
+int64_t kafka_lag(const struct saga_consumer *consumer);
+/* We are at work, and not dead: between two handlers. True: it was time to say so. */
+bool kafka_alive(struct saga_consumer *consumer);
 
 /* --- consumer_settle.c: where a partition is read from ---------------------- */
 
@@ -164,6 +169,9 @@ void chores(struct saga_consumer *consumer);
 
 /* Asks about all that was taken and not asked about; finishes what was done before. */
 void marks_ask(struct saga_consumer *consumer);
+/* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
+ * now. False: it is finished or put back. */
+bool marks_lease(struct saga_consumer *consumer, struct taken *taken);
 /* After the COMMIT. */
 void marks_done(struct saga_consumer *consumer, const struct batch *batch);
 

@@ -132,16 +132,36 @@ kafka_finish(struct saga_consumer *consumer, struct partition *partition)
 }
 
 /* Serves nothing: a rebalance must not come in the middle of a transaction. */
-void
+bool
 kafka_alive(struct saga_consumer *consumer)
 {
     int64_t now = clock_mono_coarse_ms();
     rd_kafka_message_t *message;
 
     if (now - consumer->alive_ms < ALIVE_MS)
-        return;
+        return false;
     consumer->alive_ms = now;
     message = rd_kafka_consume_queue(consumer->nothing, 0);
     if (message != NULL)
         rd_kafka_message_destroy(message);
+    return true;
+}
+
+int64_t
+kafka_lag(const struct saga_consumer *consumer)
+{
+    int64_t lag = 0, low, high;
+
+    for (const struct partition *at = consumer->partitions; at != NULL; at = at->next) {
+        int64_t next = at->hand.next != OFFSET_NONE ? at->hand.next : at->position;
+
+        next = next != OFFSET_NONE ? next : at->committed;
+        if (rd_kafka_get_watermark_offsets(consumer->kafka, at->topic, at->number, &low, &high) !=
+                RD_KAFKA_RESP_ERR_NO_ERROR ||
+            high < 0)
+            continue;
+        next = next > low ? next : low;
+        lag += high > next ? high - next : 0;
+    }
+    return lag;
 }

@@ -16,6 +16,7 @@
 #include "idempotency/sql.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* --- 1: BEGIN, offsets, inbox ------------------------------------------------- */
 
@@ -117,6 +118,8 @@ take_verdicts(struct saga_consumer *consumer, struct batch *batch, struct inbox_
     int32_t *verdicts = consumer->verdicts;
     int rc = inbox->n > 0 ? inbox_batch_verdicts(inbox, verdicts, err) : 0;
 
+    if (inbox->n == 0)
+        memset(verdicts, 0, batch->n * sizeof *verdicts); /* SAGA_INBOX_NEW: nobody was asked */
     for (size_t i = 0; rc == 0 && i < batch->n; i++)
         batch->items[i]->verdict =
             batch->items[i]->record.flaw == NULL ? *verdicts++ : SAGA_INBOX_NEW;
@@ -141,7 +144,7 @@ begin(struct saga_consumer *consumer, struct batch *batch, struct saga_error *er
         else
             offsets_add(&make, touched->partition, touched->first);
     }
-    for (size_t i = 0; i < batch->n; i++)
+    for (size_t i = 0; consumer->options.mode != SAGA_MODE_REDIS && i < batch->n; i++)
         if (batch->items[i]->record.flaw == NULL)
             inbox_batch_add(&inbox, &batch->items[i]->record.public);
     rc = send_opening(consumer, &inbox, &open, &make, err);

@@ -215,6 +215,7 @@ struct round {
     size_t n;
     size_t asked[GATE_MANY]; /* which of them */
     bool nothing[GATE_MANY]; /* there was no mark */
+    bool sets;               /* nothing there: "busy" was written */
     bool is_set;             /* without an answer: "busy" was written, or not */
     bool syntax_error;
 };
@@ -226,13 +227,18 @@ take_answer(void *user, size_t i, const redisReply *reply)
     struct gate_question *question = &round->questions[round->asked[i]];
 
     round->nothing[round->asked[i]] = reply->type == REDIS_REPLY_NIL;
+    if (round->sets)
+        question->leased = reply->type == REDIS_REPLY_NIL;
     if (round->is_set) { /* nil: somebody came in between */
+        question->leased = reply->type == REDIS_REPLY_STATUS;
         question->verdict = reply->type == REDIS_REPLY_NIL ? GATE_BUSY : GATE_GO;
         return;
     }
-    if (reply->type == REDIS_REPLY_STRING)
+    if (reply->type == REDIS_REPLY_STRING) {
         question->verdict =
             gate_decide(reply->str, (size_t)reply->len, round->gate->token, question->hash);
+        question->leased = strcmp(reply->str, round->gate->busy) == 0;
+    }
     if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "ERR syntax", 10) == 0)
         round->syntax_error = true;
 }
@@ -263,6 +269,7 @@ ask_all(struct round *round, const char *prefix, size_t n, bool lease, int64_t d
 
     gate->commands.len = 0;
     round->n = n;
+    round->sets = lease && !gate->no_set_get;
     for (size_t i = 0; i < n; i++) {
         const char *name = name_of(gate, prefix, &round->questions[i]);
 
@@ -290,6 +297,7 @@ lease_the_rest(struct round *round, const char *prefix, int64_t deadline_ms)
             round->asked[n++] = i;
         }
     round->n = n;
+    round->sets = false;
     round->is_set = true;
     if (n > 0)
         ask(round, deadline_ms);

@@ -60,6 +60,7 @@ struct gate_question {
     char suffix[37];
     const char *hash;          /* GATE_HASH_LEN digits */
     enum gate_verdict verdict; /* the answer */
+    bool leased;               /* the mark says "busy" and is ours; meaningless after a failure */
 };
 
 /* So many questions at most in one call. */

@@ -24,6 +24,21 @@ extern "C" {
 struct saga_consumer;
 struct saga_definition; /* saga.h */
 
+/* What recognises duplicates. */
+enum {
+    SAGA_MODE_REDIS_INBOX = 0, /* the inbox in PostgreSQL; Redis, if there is one, spares asking */
+    SAGA_MODE_INBOX = 1,       /* the inbox alone; `redis` is not used */
+    /*
+     * Redis alone, for effects outside of PostgreSQL: a lease before the handler,
+     * "done" after the COMMIT; no row in the inbox, each message in a transaction
+     * of its own. It cannot promise that the effect happens once: a message is
+     * handed over again after a crash between its effect and its mark, when its
+     * handler took longer than lease_ms, when it comes again after window_ms, and
+     * when Redis has lost the mark. Without Redis everything waits.
+     */
+    SAGA_MODE_REDIS = 2
+};
+
 /* Sized, see base.h. Everything is copied except what `log.user` points to. */
 struct saga_consumer_options {
     uint32_t size;
@@ -57,6 +72,10 @@ struct saga_consumer_options {
                              default 200 */
     int32_t attempts_max; /* so often a handler may fail on a message before it is parked; default
                              10; -1: for ever */
+    int32_t mode;         /* SAGA_MODE_*; default SAGA_MODE_REDIS_INBOX */
+    int32_t drain_ms;     /* after saga_consumer_stop(): so long at most for what was taken already;
+                             default 0: only the batch at hand is finished */
+    int32_t reserved0;
 };
 #define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)
 
@@ -65,7 +84,8 @@ struct saga_consumer_options {
  *
  * Returns 0, or
  *   SAGA_EINVAL  an option is missing or wrong; the message says which. Also:
- *                a Redis that is not on this host without `redis_remote`, and
+ *                a Redis that is not on this host without `redis_remote`,
+ *                SAGA_MODE_REDIS without `redis`, and
  *                a property that librdkafka does not know
  *   SAGA_ENOMEM
  */
@@ -145,7 +165,7 @@ SAGA_API SAGA_MUSTCHECK int saga_consumer_subscribe_batch(struct saga_consumer *
  * (handed to the step functions) must outlive the consumer.
  *
  * Returns as saga_consumer_subscribe(); SAGA_EINVAL also if the definition is
- * not valid, the message says why.
+ * not valid, the message says why, and in SAGA_MODE_REDIS.
  */
 SAGA_API SAGA_MUSTCHECK int saga_consumer_participate(struct saga_consumer *consumer,
                                                       const char *command_topic,
@@ -181,9 +201,18 @@ enum {
 SAGA_API SAGA_MUSTCHECK int saga_consumer_run(struct saga_consumer *consumer, int mode,
                                               struct saga_error *err);
 
-/* Makes run return after the batch at hand, whose length batch_ms bounds. Any
- * thread; signal-safe. */
+/* Makes run return after the batch at hand, whose length batch_ms bounds, or, with
+ * drain_ms, when what was taken already is finished; no more is taken. What is not
+ * finished by then comes again. Any thread; signal-safe. */
 SAGA_API void saga_consumer_stop(struct saga_consumer *consumer);
+
+/*
+ * For handlers that take long, called from inside of one: says to Kafka that this
+ * member lives (max.poll.interval.ms), and to PostgreSQL that its transaction is
+ * not idle (idle_in_tx_ms). Cheap: it does something once a second. Does not
+ * prolong the lease of SAGA_MODE_REDIS.
+ */
+SAGA_API void saga_consumer_keep_alive(struct saga_consumer *consumer);
 
 /* What is known of Redis. */
 enum {
@@ -207,6 +236,7 @@ struct saga_consumer_stats {
     int32_t circuit;     /* to Redis: SAGA_CIRCUIT_* */
     int32_t reserved0;
     int64_t parked; /* messages that went to idempotency.parked: alarm */
+    int64_t lag; /* messages in the assigned partitions that are not finished, as far as is known */
 };
 #define SAGA_CONSUMER_STATS .size = sizeof(struct saga_consumer_stats)
 

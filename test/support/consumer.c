@@ -167,6 +167,8 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .retry_longest_ms = choice->retry_longest_ms != 0 ? choice->retry_longest_ms : 200,
         .statement_ms = choice->statement_ms,
         .attempts_max = choice->attempts_max,
+        .mode = choice->mode,
+        .drain_ms = choice->drain_ms,
         .log = { .write = choice->log != NULL ? choice->log : log_to_stderr,
                  .level = SAGA_LOG_INFO },
     };

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What recognises duplicates, by mode; and how a consumer's loop ends and tells of itself.
+ */
+#include "test/support/consumer.h"
+#include "test/support/redis.h"
+#include "test/support/run.h"
+#include "test/support/server.h"
+#include "test/support/wait.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+static atomic_int calls;
+
+static int
+count_call(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    atomic_fetch_add(&calls, 1);
+    return apply_effect(tx, record, user, err);
+}
+
+START_TEST(test_redis_mode_drops_duplicates_within_the_window_and_keeps_no_rows)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = redis_address(),
+                                                    .mode = SAGA_MODE_REDIS, .handler = count_call);
+
+    produce_messages(fixture, 0, 5);
+    produce_messages(fixture, 0, 5);
+    produce_one(fixture->topic, id_of(0), "key 0", "forged");
+    run_until_idle(consumer);
+    produce_messages(fixture, 0, 5);
+    run_until_idle(consumer);
+    ck_assert_int_eq(atomic_load(&calls), 5);
+    expect_effects(fixture, 5, 5);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_mark, 10);
+    ck_assert_int_eq(stats_of(consumer).quarantined, 1);
+    ck_assert_int_eq(db_int(fixture->conn, "SELECT count(*) FROM idempotency.inbox"), 0);
+    ck_assert_int_eq(postgres_offset(fixture, 0), 16);
+}
+END_TEST
+
+/* trap: I4: somebody died at it: after his lease, not after the window. */
+START_TEST(test_redis_mode_takes_over_when_the_lease_ends_i4)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    struct fixture *fixture = given_consumer_fixture(1);
+    redisContext *redis = redis_open(server->address);
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .redis = server->address, .mode = SAGA_MODE_REDIS);
+
+    redis_text(redis, "SET saga:mark:-:%s:%s busy:ffffffffffffffff PX 3000", fixture->group,
+               id_of(0));
+    produce_messages(fixture, 0, 2);
+    start_running(consumer);
+    WAIT_UNTIL(effects_are(fixture, 1, 1), 20000); /* another key's */
+    WAIT_UNTIL(effects_are(fixture, 2, 2), 20000);
+    ck_assert_ptr_nonnull(
+        strstr(redis_text(redis, "GET saga:mark:-:%s:%s", fixture->group, id_of(0)), "done:"));
+    free_consumer(consumer);
+    redisFree(redis);
+}
+END_TEST
+
+/* Nobody is there to tell, and nothing else knows. */
+START_TEST(test_redis_mode_waits_for_redis)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .redis = server->address, .mode = SAGA_MODE_REDIS);
+
+    server_freeze(server);
+    produce_messages(fixture, 0, 2);
+    start_running(consumer);
+    WAIT_UNTIL(stats_of(consumer).circuit != SAGA_CIRCUIT_CLOSED, 20000);
+    STAYS_TRUE(effects_are(fixture, 0, 0), 200);
+    server_thaw(server);
+    WAIT_UNTIL(effects_are(fixture, 2, 2), 20000);
+    free_consumer(consumer);
+}
+END_TEST
+
+START_TEST(test_inbox_mode_does_not_ask_redis)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .redis = redis_address(), .mode = SAGA_MODE_INBOX);
+
+    produce_messages(fixture, 0, 5);
+    run_until_idle(consumer);
+    produce_messages(fixture, 0, 5);
+    run_until_idle(consumer);
+    expect_effects(fixture, 5, 5);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 5);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_mark, 0);
+}
+END_TEST
+
+static int
+later(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    if (atomic_fetch_add(&calls, 1) < 2)
+        return SAGA_HANDLER_RETRY;
+    return apply_effect(tx, record, user, err);
+}
+
+START_TEST(test_stop_drains_what_was_taken)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .handler = later, .drain_ms = 20000, .retry_first_ms = 1500,
+                       .retry_longest_ms = 1500);
+
+    produce_messages(fixture, 0, 1);
+    start_running(consumer);
+    WAIT_UNTIL(stats_of(consumer).retries == 1, 20000);
+    WAIT_UNTIL(stats_of(consumer).lag == 1, 5000);
+    stop_running(consumer);
+    expect_effects(fixture, 1, 1);
+}
+END_TEST
+
+static int
+long_work(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    struct deadline deadline = deadline_exactly_in(8000);
+
+    while (wait_a_little(&deadline))
+        saga_consumer_keep_alive(*(struct saga_consumer **)user);
+    return apply_effect(tx, record, user, err);
+}
+
+static atomic_int revoked;
+
+static void
+count_revoked(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)user;
+    (void)level;
+    (void)fields;
+    if (strcmp(message, "partitions revoked") == 0)
+        atomic_fetch_add(&revoked, 1);
+}
+
+/* trap: I21 */
+START_TEST(test_long_handler_stays_a_member_i21)
+{
+    static const struct saga_pair short_poll[] = { { "session.timeout.ms", "6000" },
+                                                   { "max.poll.interval.ms", "6000" },
+                                                   { "heartbeat.interval.ms", "500" },
+                                                   { NULL, NULL } };
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = NULL;
+
+    consumer = GIVEN_CONSUMER(fixture, .handler = long_work, .user = &consumer,
+                              .properties = short_poll, .log = count_revoked);
+    produce_messages(fixture, 0, 1);
+    run_until_idle(consumer);
+    expect_effects(fixture, 1, 1);
+    ck_assert_int_eq(atomic_load(&revoked), 0);
+    ck_assert_int_eq(stats_of(consumer).applied, 1);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "idempotency_modes",
+        .tests = TESTS(test_redis_mode_drops_duplicates_within_the_window_and_keeps_no_rows,
+                       test_redis_mode_takes_over_when_the_lease_ends_i4,
+                       test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
+                       test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21),
+        .timeout_s = 60,
+    });
+}
