@@ -68,9 +68,13 @@ chaos chaos-consumers:
 	@$(MAKE) --no-print-directory -j$$(nproc) all build/release/test/chaos/$(CHAOS_OF)
 	@CHAOS_DURATION=$(or $(DURATION),600) CHAOS_SEED=$(SEED) tools/servers -- build/release/test/chaos/$(CHAOS_OF)
 
-model:                                         ## the relay's model with more crashes and takeovers than make test (minutes)
+model:                                         ## the models with more crashes, takeovers and faults than make test (minutes)
 	@tools/setup build test
-	test/model/check -DEPOCHS=3
+	test/model/check relay -DEPOCHS=3
+	test/model/check consumer -DFAULTS=2
+	test/model/check consumer -DFAULTS=1 -DELSEWHERE=0 -DKEYS=2 -DN=3
+	test/model/check consumer -DFAULTS=1 -DELSEWHERE=0 -DKEYS=2 -DFAILOVERS=2
+	test/model/check barrier -DFAULTS=6
 
 # The runtime of libFuzzer has the main function. In other flavours a target only runs what it is given.
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard test/fuzz/*.c))

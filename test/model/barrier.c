@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The barrier's model, every state of it: it holds, and with a known fault built in it does not.
+ */
+#include "test/support/model.h"
+#include "test/support/run.h"
+
+START_TEST(test_barrier_model_holds)
+{
+    MODEL_HOLDS("barrier");
+}
+END_TEST
+
+/* Answers that nobody gives would hold too. */
+START_TEST(test_barrier_model_answers_step_and_compensation)
+{
+    MODEL_FAILS("row[", "barrier", "-DEND");
+}
+END_TEST
+
+START_TEST(test_barrier_model_answers_a_duplicate_otherwise_with_i17)
+{
+    MODEL_FAILS("reply[", "barrier", "-DI17");
+}
+END_TEST
+
+START_TEST(test_barrier_model_lets_a_late_step_through_with_i19)
+{
+    MODEL_FAILS("times_undone==times_done", "barrier", "-DI19");
+}
+END_TEST
+
+START_TEST(test_barrier_model_undoes_what_was_refused_with_i27)
+{
+    MODEL_FAILS("times_undone<=times_done", "barrier", "-DI27");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "model/barrier",
+        .tests = TESTS(test_barrier_model_holds, test_barrier_model_answers_step_and_compensation,
+                       test_barrier_model_answers_a_duplicate_otherwise_with_i17,
+                       test_barrier_model_lets_a_late_step_through_with_i19,
+                       test_barrier_model_undoes_what_was_refused_with_i27),
+        .timeout_s = 250,
+    });
+}
