@@ -111,8 +111,9 @@ try_to_settle(struct saga_consumer *consumer, struct partition *partition)
             partition->distrust_below = start.distrust_below;
     }
     /* What has finished behind a message that waits is in no offset: whether the database still has
-     * it, the inbox knows. */
-    hand_reopen(&partition->hand);
+     * it, the inbox knows. Without an inbox the effects were not the database's to lose. */
+    if (consumer->options.mode != SAGA_MODE_REDIS)
+        hand_reopen(&partition->hand);
     partition->committed = postgres;
     return true;
 }

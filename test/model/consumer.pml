@@ -17,8 +17,8 @@
  * be a state that nothing leads out of; and with check --ends, there is always an end.
  *
  * Not checked, because nothing promises it: a connection that leads to another server without having been lost (a
- * pooler's) between a mark and the next COMMIT; and a database that is set back without a new timeline, where a mark counts
- * unless Kafka's offset is past it (docs/guarantees.md).
+ * pooler's) between a mark and the next COMMIT; a database that is set back without a new timeline, where a mark counts
+ * unless Kafka's offset is past it (docs/guarantees.md); and Redis without an inbox.
  *
  * Twins, made with -D, that must fail: I1 (a mark before the work), I2 (who finds the inbox row of an open transaction
  * takes it for a duplicate), I5 (who has failed writes the mark all the same), I9 (marks without the database's
