@@ -51,8 +51,6 @@ set_all(rd_kafka_conf_t *conf, const struct saga_consumer_options *options, stru
          * offsets, and with it our end. librdkafka's own minute is longer than most init systems
          * wait. */
         { "socket.timeout.ms", "10000" },
-        { "queued.min.messages", "10000" },
-        { "queued.max.messages.kbytes", "16384" },
         { NULL, NULL },
     };
     const struct saga_pair *const all[] = { defaults, options->properties, ours };
