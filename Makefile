@@ -224,7 +224,7 @@ install: all                                   ## headers, libraries, .pc files,
 	install -d $(DESTDIR)$(SYSCONFDIR)/saga $(DESTDIR)$(UNITDIR)
 	install -m 644 outbox/outbox-relay.ini $(DESTDIR)$(DATADIR)
 	[ -e $(DESTDIR)$(SYSCONFDIR)/saga/outbox-relay.ini ] || \
-	    install -m 640 outbox/outbox-relay.ini $(DESTDIR)$(SYSCONFDIR)/saga
+	    install -m 644 outbox/outbox-relay.ini $(DESTDIR)$(SYSCONFDIR)/saga
 	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' outbox/outbox-relay.service \
 	    > $(DESTDIR)$(UNITDIR)/outbox-relay.service
 

@@ -164,7 +164,8 @@ http_start(struct http **http, const char *listen, struct board *board, const st
         (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_END);
     if (made->daemon == NULL) {
         http_stop(made);
-        return error_set(err, SAGA_EINVAL, "cannot listen at %s: %s", listen,
+        /* Not wrong: whoever has the port may go away. */
+        return error_set(err, SAGA_ESTATE, "cannot listen at %s ([http] listen): %s", listen,
                          errno != 0 ? strerror(errno) : "libmicrohttpd does not say why");
     }
     log_address(made, &address, log);
