@@ -253,7 +253,7 @@ assign(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bo
         rd_kafka_error_destroy(rd_kafka_incremental_assign(consumer->kafka, list));
     else
         rd_kafka_assign(consumer->kafka, list);
-    consumer->assigned = true;
+    consumer->assigned = consumer->was_assigned = true;
 }
 
 /* No transaction is open here: rebalances are served between two batches. What
@@ -308,6 +308,24 @@ kafka_serve(struct saga_consumer *consumer)
     }
 }
 
+/* Before 2.3, librdkafka aborts the process if a member that rebalances cooperatively ends when it
+ * has joined the group and has not yet had its first share (its issue 4312). */
+static void
+await_first_share(struct saga_consumer *consumer)
+{
+    enum { FIXED_IN = 0x02030000, AWAIT_MS = 5000 };
+    char strategy[256] = "";
+    size_t size = sizeof strategy;
+    int64_t deadline = clock_mono_ms() + AWAIT_MS;
+
+    rd_kafka_conf_get(rd_kafka_conf(consumer->kafka), "partition.assignment.strategy", strategy,
+                      &size);
+    if (rd_kafka_version() >= FIXED_IN || strstr(strategy, "cooperative") == NULL)
+        return;
+    while (consumer->subscribed && !consumer->was_assigned && clock_left_ms(deadline) > 0)
+        rd_kafka_queue_poll_callback(consumer->queue, 100);
+}
+
 /* Leaves the group after committing what is stored. Without a coordinator that
  * would take a minute; the others notice by the session's timeout, too. */
 static void
@@ -329,6 +347,7 @@ kafka_close(struct saga_consumer *consumer)
 {
     if (consumer->kafka == NULL)
         return;
+    await_first_share(consumer);
     leave_group(consumer);
     while (consumer->partitions != NULL)
         remove_partition(consumer, &consumer->partitions);

@@ -92,6 +92,7 @@ struct saga_consumer {
     int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
+    bool was_assigned;         /* ever */
 
     struct pg pg;
     int32_t pg_failures;
