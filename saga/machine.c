@@ -15,300 +15,27 @@
  * whole has a budget of time, and each compensation at least one attempt.
  * What is used up parks the saga, with a reason, for a person to look at.
  *
- * Read from machine_move(), at the end, upwards.
+ * Here is what happens when something happens; which step is next, and where a
+ * saga turns round, is course.h; the questions and changes of which all this is
+ * made are move.h. Read from machine_move(), at the end, upwards.
  */
 #include "saga/machine.h"
 
-#include "base/backoff.h"
-#include "base/utf8.h"
-
-#include <stdio.h>
-
-/* One call of machine_move(). */
-struct move {
-    const struct definition *definition;
-    struct instance *instance;
-    const struct event *event;
-    int64_t now_us;
-    uint64_t random;
-    struct outcome *out;
-};
-
-/* --- small questions ------------------------------------------------------------- */
-
-static struct step_now *
-step_at(const struct move *m, size_t i)
-{
-    return &m->instance->steps[i];
-}
-
-static const struct saga_step *
-policy(const struct move *m, size_t i)
-{
-    return &m->definition->steps[i];
-}
-
-static bool
-is_command(const struct move *m, size_t i)
-{
-    return policy(m, i)->command_topic != NULL;
-}
-
-/* Under way: something is still to come of it. */
-static bool
-is_active(const struct step_now *step)
-{
-    return step->state == STEP_RUNNING || step->state == STEP_WAITING ||
-           step->state == STEP_COMPENSATING;
-}
-
-static bool
-is_due(const struct move *m, const struct step_now *step)
-{
-    return step->due_us != 0 && step->due_us <= m->now_us;
-}
-
-static bool
-past_return(const struct move *m)
-{
-    for (size_t i = 0; i < m->instance->n_steps; i++) {
-        enum step_state state = step_at(m, i)->state;
-
-        if (policy(m, i)->kind != SAGA_COMPENSATABLE &&
-            (state == STEP_WAITING || state == STEP_DONE))
-            return true;
-    }
-    return false;
-}
-
-/* Which way a parked saga was going: one that is being undone always has a
- * step that is compensating. */
-static bool
-was_compensating(const struct instance *instance)
-{
-    for (size_t i = 0; i < instance->n_steps; i++)
-        if (instance->steps[i].state == STEP_COMPENSATING)
-            return true;
-    return false;
-}
-
-static int64_t
-budget_end(const struct move *m)
-{
-    return m->now_us + m->definition->compensation_ms * 1000;
-}
-
-/* Not before `ms` have passed, and up to a quarter later: those who were told
- * the same time do not come back together. */
-static int64_t
-after(const struct move *m, int64_t ms)
-{
-    return m->now_us + (ms + (int64_t)(m->random % (uint64_t)(ms / 4 + 1))) * 1000;
-}
-
-static int64_t
-next_attempt(const struct move *m, size_t i)
-{
-    const struct saga_step *step = policy(m, i);
-
-    if (m->event->delay_ms > 0)
-        return after(m, m->event->delay_ms);
-    return m->now_us + 1000 * backoff_ms(step->first_delay_ms, step->longest_delay_ms,
-                                         step_at(m, i)->attempt, m->random);
-}
-
-/* --- the only places that change states (state.c says which changes there are)
- * --------------------------------------------- */
-
-static void
-change(struct move *m, enum instance_state to)
-{
-    if (instance_move_legal(m->instance->state, to))
-        m->instance->state = to;
-}
-
-static void
-change_step(struct move *m, size_t i, enum step_state to, int64_t due_us)
-{
-    struct step_now *step = step_at(m, i);
-
-    if (step->state != to && !step_move_legal(step->state, to))
-        return;
-    if (to == STEP_COMPENSATING && step->state != to)
-        step->attempt = 0; /* its compensation's attempts are counted from here */
-    step->state = to;
-    step->due_us = due_us;
-}
-
-static void
-tell(struct move *m, const char *what, int step)
-{
-    m->out->what = what;
-    m->out->step = step;
-    m->out->reason = m->event->reason;
-    if (step != NO_STEP) {
-        m->out->undo = step_at(m, (size_t)step)->state == STEP_COMPENSATING;
-        m->out->attempt = step_at(m, (size_t)step)->attempt;
-    }
-}
-
-static void
-keep_reason(struct move *m, const char *reason)
-{
-    struct instance *instance = m->instance;
-
-    snprintf(instance->reason, sizeof instance->reason, "%s", reason != NULL ? reason : "");
-    utf8_repair(instance->reason);
-    m->out->reason = utf8_trim(instance->reason);
-}
-
-static void
-park(struct move *m, const char *reason)
-{
-    change(m, INSTANCE_PARKED);
-    keep_reason(m, reason);
-    m->out->alarm = true;
-}
-
-static void
-park_step(struct move *m, size_t i, const char *why)
-{
-    char reason[SAGA_REASON_MAX + 1];
-    const char *said = m->event->reason;
-    bool undo = step_at(m, i)->state == STEP_COMPENSATING;
-
-    snprintf(reason, sizeof reason, "%s %.64s: %s%s%.110s", undo ? "compensation of step" : "step",
-             policy(m, i)->name, why, said != NULL ? ": " : "", said != NULL ? said : "");
-    park(m, reason);
-}
-
-/* --- turning round ------------------------------------------------------------------ */
-
-/* What is known not to be done is left alone; the rest waits for its turn. */
-static void
-turn_round(struct move *m, const char *reason)
-{
-    if (m->instance->state != INSTANCE_RUNNING)
-        return;
-    change(m, INSTANCE_COMPENSATING);
-    keep_reason(m, reason);
-    m->instance->undo_deadline_us = budget_end(m);
-    for (size_t i = 0; i < m->instance->n_steps; i++) {
-        struct step_now *step = step_at(m, i);
-
-        if (step->state == STEP_RUNNING)
-            change_step(m, i, step->attempt == 0 ? STEP_PENDING : STEP_FAILED, 0);
-        else
-            step->due_us = 0;
-    }
-}
-
-/* The attempts are used up, or the time for an answer is. */
-static void
-give_up(struct move *m, size_t i, const char *why)
-{
-    char reason[SAGA_REASON_MAX + 1];
-    const char *said = m->event->reason;
-    int32_t kind = policy(m, i)->kind;
-    bool may_be_done = step_at(m, i)->state == STEP_WAITING;
-
-    /* Behind the point of no return there is no way back, and whether this step
-     * has passed it nobody knows: never assume. */
-    if (kind == SAGA_RETRIABLE || (kind == SAGA_PIVOT && may_be_done)) {
-        park_step(m, i, why);
-        return;
-    }
-    snprintf(reason, sizeof reason, "step %.64s: %s%s%.110s", policy(m, i)->name, why,
-             said != NULL ? ": " : "", said != NULL ? said : "");
-    turn_round(m, reason);
-}
-
-/* --- going on ----------------------------------------------------------------------- */
-
-static bool
-any_active(const struct move *m)
-{
-    for (size_t i = 0; i < m->instance->n_steps; i++)
-        if (is_active(step_at(m, i)))
-            return true;
-    return false;
-}
-
-static void
-begin_next(struct move *m)
-{
-    if (any_active(m))
-        return;
-    for (size_t i = 0; i < m->instance->n_steps; i++) {
-        if (step_at(m, i)->state == STEP_PENDING) {
-            change_step(m, i, STEP_RUNNING, m->now_us);
-            return;
-        }
-    }
-    change(m, INSTANCE_COMPLETED);
-    m->instance->reason[0] = '\0';
-}
-
-/* In reverse order: the last step that is done, or may be. */
-static void
-undo_next(struct move *m)
-{
-    if (was_compensating(m->instance))
-        return;
-    for (size_t i = m->instance->n_steps; i-- > 0;) {
-        enum step_state state = step_at(m, i)->state;
-
-        if (state == STEP_DONE || state == STEP_WAITING) {
-            change_step(m, i, STEP_COMPENSATING, m->now_us);
-            return;
-        }
-    }
-    change(m, INSTANCE_COMPENSATED);
-}
-
-static void
-send_command(struct move *m, size_t i)
-{
-    struct step_now *step = step_at(m, i);
-
-    step->attempt++;
-    m->out->send |= 1U << i;
-    change_step(m, i, step->state == STEP_RUNNING ? STEP_WAITING : step->state,
-                after(m, policy(m, i)->timeout_ms));
-}
-
-/* After every change: what comes next, and commands at once, in the same
- * transaction. Local steps are left to EVENT_DUE. */
-static void
-go_on(struct move *m)
-{
-    if (m->instance->state == INSTANCE_RUNNING)
-        begin_next(m);
-    else if (m->instance->state == INSTANCE_COMPENSATING)
-        undo_next(m);
-    else
-        return;
-    for (size_t i = 0; i < m->instance->n_steps; i++) {
-        const struct step_now *step = step_at(m, i);
-
-        if (is_active(step) && is_command(m, i) && step->attempt == 0 && is_due(m, step))
-            send_command(m, i);
-    }
-}
+#include "saga/course.h"
 
 /* --- a worker has it in its hands ------------------------------------------------------ */
 
 static void
 deadline_passed(struct move *m)
 {
-    tell(m, "deadline", NO_STEP);
-    if (past_return(m)) {
+    move_tell(m, "deadline", NO_STEP);
+    if (move_past_return(m)) {
         m->instance->overdue = true;
         m->out->alarm = true;
         m->out->reason = "the deadline passed behind the point of no return";
     } else {
-        turn_round(m, "the deadline passed");
-        go_on(m);
+        course_turn_round(m, "the deadline passed");
+        course_go_on(m);
     }
 }
 
@@ -318,17 +45,17 @@ timed_out(struct move *m, size_t i)
 {
     const struct step_now *step = step_at(m, i);
 
-    tell(m, "timeout", (int)i);
+    move_tell(m, "timeout", (int)i);
     if (step->state == STEP_COMPENSATING) {
         if (m->now_us >= m->instance->undo_deadline_us)
-            park_step(m, i, "no answer within the time for compensations");
+            move_park_step(m, i, "no answer within the time for compensations");
         else
-            send_command(m, i);
+            course_send(m, i);
     } else if (step->attempt >= policy(m, i)->attempts_max) {
-        give_up(m, i, "no answer to any of its attempts");
-        go_on(m);
+        course_give_up(m, i, "no answer to any of its attempts");
+        course_go_on(m);
     } else {
-        send_command(m, i);
+        course_send(m, i);
     }
 }
 
@@ -358,7 +85,7 @@ look(struct move *m)
         deadline_passed(m);
         return;
     }
-    go_on(m);
+    course_go_on(m);
     if (m->out->send != 0)
         return;
     for (size_t i = 0; i < instance->n_steps; i++) {
@@ -378,29 +105,29 @@ failed_attempt(struct move *m, size_t i)
     struct step_now *step = step_at(m, i);
 
     if (step->state == STEP_COMPENSATING) {
-        int64_t due = next_attempt(m, i), end = m->instance->undo_deadline_us;
+        int64_t due = move_next_attempt(m, i), end = m->instance->undo_deadline_us;
 
         if (m->now_us >= end)
-            park_step(m, i, "still fails at the end of the time for compensations");
+            move_park_step(m, i, "still fails at the end of the time for compensations");
         else
-            change_step(m, i, STEP_COMPENSATING, due < end ? due : end);
+            move_change_step(m, i, STEP_COMPENSATING, due < end ? due : end);
     } else if (step->attempt >= policy(m, i)->attempts_max) {
-        give_up(m, i, "its attempts are used up");
+        course_give_up(m, i, "its attempts are used up");
     } else {
-        keep_reason(m, m->event->reason);
-        change_step(m, i, step->state, next_attempt(m, i));
+        move_keep_reason(m, m->event->reason);
+        move_change_step(m, i, step->state, move_next_attempt(m, i));
     }
 }
 
 static void
 done(struct move *m, size_t i)
 {
-    tell(m, "done", (int)i);
+    move_tell(m, "done", (int)i);
     if (step_at(m, i)->state == STEP_COMPENSATING) {
-        change_step(m, i, STEP_COMPENSATED, 0);
+        move_change_step(m, i, STEP_COMPENSATED, 0);
         return;
     }
-    change_step(m, i, STEP_DONE, 0);
+    move_change_step(m, i, STEP_DONE, 0);
     if (m->instance->state == INSTANCE_RUNNING)
         m->instance->reason[0] = '\0';
 }
@@ -410,25 +137,25 @@ waits(struct move *m, size_t i)
 {
     enum step_state state = step_at(m, i)->state;
 
-    tell(m, "wait", (int)i);
+    move_tell(m, "wait", (int)i);
     if (state == STEP_COMPENSATING && m->now_us >= m->instance->undo_deadline_us)
-        park_step(m, i, "still waits at the end of the time for compensations");
+        move_park_step(m, i, "still waits at the end of the time for compensations");
     else
-        change_step(m, i, state == STEP_RUNNING ? STEP_WAITING : state,
-                    after(m, policy(m, i)->timeout_ms));
+        move_change_step(m, i, state == STEP_RUNNING ? STEP_WAITING : state,
+                         move_after(m, policy(m, i)->timeout_ms));
 }
 
 /* A refusal is a fact: the step is not done, and is not compensated. */
 static void
 refused(struct move *m, size_t i)
 {
-    tell(m, "refused", (int)i);
+    move_tell(m, "refused", (int)i);
     if (step_at(m, i)->state == STEP_COMPENSATING || policy(m, i)->kind == SAGA_RETRIABLE) {
         failed_attempt(m, i);
         return;
     }
-    change_step(m, i, STEP_FAILED, 0);
-    turn_round(m, m->event->reason);
+    move_change_step(m, i, STEP_FAILED, 0);
+    course_turn_round(m, m->event->reason);
 }
 
 static void
@@ -447,10 +174,10 @@ answer(struct move *m, enum event_kind kind)
         refused(m, i);
         break;
     default:
-        tell(m, kind == EVENT_RETRY ? "retry" : "error", (int)i);
+        move_tell(m, kind == EVENT_RETRY ? "retry" : "error", (int)i);
         failed_attempt(m, i);
     }
-    go_on(m);
+    course_go_on(m);
 }
 
 /* --- parked sagas, replies, operators ---------------------------------------------------- */
@@ -458,11 +185,11 @@ answer(struct move *m, enum event_kind kind)
 static void
 unpark(struct move *m)
 {
-    if (was_compensating(m->instance)) {
-        change(m, INSTANCE_COMPENSATING);
-        m->instance->undo_deadline_us = budget_end(m);
+    if (move_was_compensating(m)) {
+        move_change(m, INSTANCE_COMPENSATING);
+        m->instance->undo_deadline_us = move_budget_end(m);
     } else {
-        change(m, INSTANCE_RUNNING);
+        move_change(m, INSTANCE_RUNNING);
     }
 }
 
@@ -499,28 +226,28 @@ reply_unknown(struct move *m)
         m->out->stale = true;
         return;
     }
-    tell(m, "unknown", (int)m->event->step);
-    park_step(m, m->event->step, "nobody knows whether it was done");
+    move_tell(m, "unknown", (int)m->event->step);
+    move_park_step(m, m->event->step, "nobody knows whether it was done");
 }
 
 static void
 cancel(struct move *m)
 {
     bool forward = m->instance->state == INSTANCE_RUNNING ||
-                   (m->instance->state == INSTANCE_PARKED && !was_compensating(m->instance));
+                   (m->instance->state == INSTANCE_PARKED && !move_was_compensating(m));
 
     if (!forward)
         return;
-    tell(m, "cancel", NO_STEP);
-    if (past_return(m)) {
+    move_tell(m, "cancel", NO_STEP);
+    if (move_past_return(m)) {
         m->out->what = "cancel_refused";
         m->out->alarm = true;
         return;
     }
     if (m->instance->state == INSTANCE_PARKED)
         unpark(m);
-    turn_round(m, m->event->reason);
-    go_on(m);
+    course_turn_round(m, m->event->reason);
+    course_go_on(m);
 }
 
 static void
@@ -528,7 +255,7 @@ resume(struct move *m)
 {
     if (m->instance->state != INSTANCE_PARKED)
         return;
-    tell(m, "resumed", NO_STEP);
+    move_tell(m, "resumed", NO_STEP);
     unpark(m);
     for (size_t i = 0; i < m->instance->n_steps; i++) {
         if (is_active(step_at(m, i))) {
@@ -536,7 +263,7 @@ resume(struct move *m)
             step_at(m, i)->due_us = m->now_us;
         }
     }
-    go_on(m);
+    course_go_on(m);
 }
 
 static void
@@ -544,34 +271,11 @@ mismatch(struct move *m)
 {
     if (m->instance->state != INSTANCE_RUNNING && m->instance->state != INSTANCE_COMPENSATING)
         return;
-    tell(m, "mismatch", NO_STEP);
-    park(m, m->event->reason);
+    move_tell(m, "mismatch", NO_STEP);
+    move_park(m, m->event->reason);
 }
 
 /* --- all of it ------------------------------------------------------------------------------ */
-
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
-static int64_t
-next_look(const struct instance *instance)
-{
-    int64_t due = 0;
-
-    if (instance->state != INSTANCE_RUNNING && instance->state != INSTANCE_COMPENSATING)
-        return 0;
-    for (size_t i = 0; i < instance->n_steps; i++)
-        if (is_active(&instance->steps[i]))
-            due = earlier(due, instance->steps[i].due_us);
-    if (due == 0)
-        return instance->due_us; /* not begun yet */
-    if (instance->state == INSTANCE_RUNNING && !instance->overdue)
-        due = earlier(due, instance->deadline_us);
-    return due;
-}
 
 void
 machine_move(const struct definition *definition, struct instance *instance,
@@ -611,5 +315,5 @@ machine_move(const struct definition *definition, struct instance *instance,
         break;
     }
     if (!outcome->stale)
-        instance->due_us = next_look(instance);
+        instance->due_us = move_next_look(&m);
 }
