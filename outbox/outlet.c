@@ -131,11 +131,13 @@ hand_over(struct outlet *outlet, const struct row_fields *fields, int64_t seq, b
     return 0; /* full, broken, or the judge knows now */
 }
 
+/* A broker that refuses what the topic's known limit allows has another one, or
+ * has not said it in time: then no number is better than a wrong one. */
 static void
 explain(const struct judge_case *row, const struct verdict *verdict, char why[FINDING_BYTES])
 {
     *why = '\0';
-    if (verdict != NULL && verdict == verdict_too_large())
+    if (verdict != NULL && verdict == verdict_too_large() && row->bytes > row->topic->max_bytes)
         snprintf(why, FINDING_BYTES, "%s (%" PRId64 " bytes; %" PRId64 " are allowed)",
                  verdict->reason, row->bytes, row->topic->max_bytes);
     else if (verdict != NULL)

@@ -114,6 +114,16 @@ answer(rd_kafka_queue_t *queue)
     return event;
 }
 
+/* A change is in force. The controller has it; the broker hears of it, shows it, and only then acts
+ * by it. It does all that for one change before it shows the next: once a topic is seen that was
+ * made after another had been seen, it has done so. */
+static void
+settled(void)
+{
+    given_topic(1, NULL);
+    given_topic(1, NULL);
+}
+
 void
 alter_topic(const char *name, const char *const *settings)
 {
@@ -139,6 +149,7 @@ alter_topic(const char *name, const char *const *settings)
     rd_kafka_ConfigResource_destroy(topic);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(rk);
+    settled();
 }
 
 void
@@ -169,6 +180,7 @@ forbid_topic(const char *name, bool forbidden)
     rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(rk);
+    settled();
 }
 
 /* --- reading ------------------------------------------------------------------ */
