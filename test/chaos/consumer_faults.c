@@ -6,10 +6,9 @@
 
 #include "test/chaos/postgres_faults.h"
 #include "test/support/db.h"
+#include "test/support/pace.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
-
-#include <time.h>
 
 enum { LATE_MS = 100, FLUSH_US = 5000 };
 
@@ -151,13 +150,13 @@ start_redis(void *arg, int i)
 static void *
 run_flusher(void *arg)
 {
-    const struct timespec pause = { .tv_nsec = FLUSH_US * 1000L };
     struct consumer_scene *scene = arg;
+    struct pace pace = pace_begin();
     redisContext *redis = redis_open(scene->redis->address);
 
     while (atomic_load(&scene->flushing)) {
         freeReplyObject(redisCommand(redis, "FLUSHALL"));
-        nanosleep(&pause, NULL);
+        pace_keep(&pace, FLUSH_US);
     }
     redisFree(redis);
     return NULL;

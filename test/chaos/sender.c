@@ -5,6 +5,7 @@
 #include "test/chaos/sender.h"
 
 #include "test/support/kafka.h"
+#include "test/support/pace.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     SENT_MAX = 4000000,
@@ -118,8 +118,8 @@ send_again(struct sender *sender)
 static void *
 run_sender(void *arg)
 {
-    const struct timespec tick = { .tv_nsec = TICK_MS * 1000000L };
     struct sender *sender = arg;
+    struct pace pace = pace_begin();
 
     while (!atomic_load(&sender->stop)) {
         pthread_mutex_lock(&sender->lock);
@@ -130,7 +130,7 @@ run_sender(void *arg)
         }
         pthread_mutex_unlock(&sender->lock);
         rd_kafka_poll(sender->producer, 0);
-        nanosleep(&tick, NULL);
+        pace_keep(&pace, TICK_MS * 1000);
     }
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include "test/chaos/writers.h"
 
 #include "test/support/db.h"
+#include "test/support/pace.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -59,12 +59,13 @@ make_ledger(PGconn *conn)
     db_exec(conn, "CREATE TABLE chaos.early (x int)");
 }
 
+/* A writer who takes his time, also in the middle of a transaction. */
 static void
-pause_ms(int ms)
+think_ms(int ms)
 {
-    struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+    struct pace pace = pace_begin();
 
-    nanosleep(&time, NULL);
+    pace_keep(&pace, ms * 1000);
 }
 
 /* --- statements ------------------------------------------------------------ */
@@ -183,13 +184,13 @@ write_keys(struct writer *w)
     if (percent(&w->chance, 20) && !ask(w->conn, NULL, "INSERT INTO chaos.early VALUES (1)"))
         return false; /* an early xid */
     if (percent(&w->chance, 5))
-        pause_ms(between(&w->chance, 1, 800));
+        think_ms(between(&w->chance, 1, 800));
     /* In one direction, so that nobody waits in a circle. */
     for (int i = 0; i < keys && k <= KEYS; i++, k += between(&w->chance, 1, KEYS / 4)) {
         if (!write_key(w, k))
             return false;
         if (percent(&w->chance, 5))
-            pause_ms(between(&w->chance, 1, 60));
+            think_ms(between(&w->chance, 1, 60));
     }
     return !percent(&w->chance, 10) || enqueue_one(w, w->choice->topics[0], "", k, PLAIN);
 }
@@ -284,13 +285,13 @@ run_writer(void *arg)
     while (!atomic_load(w->stop)) {
         if (PQstatus(w->conn) != CONNECTION_OK) {
             PQfinish(w->conn);
-            pause_ms(between(&w->chance, 1, 50));
+            think_ms(between(&w->chance, 1, 50));
             w->conn = PQconnectdb(w->choice->conninfo);
             continue;
         }
         transaction(w);
         look_after(w);
-        pause_ms(between(&w->chance, 0, w->choice->pause_ms));
+        think_ms(between(&w->chance, 0, w->choice->pause_ms));
     }
     return NULL;
 }

@@ -12,12 +12,15 @@
  * violated; 2: it could not look.
  */
 #include "check.h"
+#include "test/support/pace.h"
 
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+enum { LOOK_US = 300000 };
 
 void
 die(const char *format, ...)
@@ -74,6 +77,7 @@ main(int argc, char **argv)
     struct places places = { 0 };
     int wait_s = 0, violated;
     PGconn *scratch;
+    struct pace pace = pace_begin();
     time_t deadline;
 
     parse(argc, argv, &places, &wait_s);
@@ -84,7 +88,7 @@ main(int argc, char **argv)
         if (violated == 0 || time(NULL) >= deadline)
             break;
         PQfinish(scratch);
-        nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);
+        pace_keep(&pace, LOOK_US);
     }
     print_figures(scratch, places.brokers != NULL);
     check_invariants(scratch, places.brokers != NULL, true);

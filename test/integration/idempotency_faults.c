@@ -384,7 +384,6 @@ START_TEST(test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21)
     process_freeze(one);
     two = start_consumer(fixture, redis_address(), "stop", NULL, NULL);
     WAIT_UNTIL(effects_are(fixture, 20, 20), 30000);
-    db_exec(fixture->conn, "INSERT INTO go DEFAULT VALUES");
     process_thaw(one);
     produce_messages(fixture, 20, 20);
     WAIT_UNTIL(effects_are(fixture, 40, 40), 30000);

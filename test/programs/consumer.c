@@ -8,21 +8,22 @@
  *         [option=NUMBER ...] [property=value ...]
  *
  * "hold": the handler prints "holding" and then waits inside the transaction
- * until the row is there that it asks for (table `go`). "fail": each N-th call of
+ * until the server ends its session, having had nothing to do in it. "fail": each N-th call of
  * it is undone, to be made again: by its answer, or by a statement that fails.
  * "many": it takes a whole batch. Options are those of
  * struct saga_consumer_options that are named below, properties are librdkafka's.
  */
 #include "base/log.h"
 
+#include <errno.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <saga/consumer.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static struct saga_consumer *consumer;
 static bool hold, many;
@@ -50,14 +51,16 @@ on_signal(int number)
     saga_consumer_stop(consumer);
 }
 
-static bool
-may_go(PGconn *tx)
+/* The server has something to say without being asked. */
+static void
+wait_for_its_end(PGconn *tx)
 {
-    PGresult *result = PQexec(tx, "SELECT FROM go");
-    bool yes = PQntuples(result) > 0;
+    struct pollfd server = { .fd = PQsocket(tx), .events = POLLIN };
 
-    PQclear(result);
-    return yes;
+    puts("holding");
+    fflush(stdout);
+    while (poll(&server, 1, -1) < 0 && errno == EINTR)
+        continue;
 }
 
 /* Also where the failing statement is hidden: then the consumer has to notice. */
@@ -90,12 +93,8 @@ apply_effect(PGconn *tx, const struct saga_record *record, void *user, struct sa
     if (PQresultStatus(result) == PGRES_COMMAND_OK)
         rc = 0;
     PQclear(result);
-    if (hold) {
-        puts("holding");
-        fflush(stdout);
-        while (!may_go(tx) && PQstatus(tx) == CONNECTION_OK)
-            usleep(20000);
-    }
+    if (hold)
+        wait_for_its_end(tx);
     calls++;
     return fail_each > 0 && calls % fail_each == 0 ? fail(tx) : rc;
 }

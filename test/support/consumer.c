@@ -38,8 +38,7 @@ fixture_on(const char *conninfo, int partitions)
     at_test_end(close_conn, fixture->conn);
     db_exec(fixture->conn,
             "CREATE TABLE effect (message_id uuid NOT NULL, consumer text,"
-            " key text, value text, at timestamptz NOT NULL DEFAULT clock_timestamp());"
-            "CREATE TABLE go ()");
+            " key text, value text, at timestamptz NOT NULL DEFAULT clock_timestamp())");
     fixture->topic = given_topic(partitions, (const char *const[]){ NULL });
     fixture->group = unique_name("group");
     return fixture;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Waiting for a condition, with a deadline. The only place of the tests that
- * sleeps: a test never waits for time to pass, it waits for something to be so.
+ * Waiting for a condition, with a deadline. Besides pace.h the only place of the
+ * tests that sleeps: a test never waits for time to pass, it waits for something
+ * to be so.
  *
  * Deadlines are multiplied by CK_TIMEOUT_MULTIPLIER, as Check's own are; the
  * slow builds set it.
