@@ -20,10 +20,11 @@ read_identity(struct saga_consumer *consumer, struct saga_error *err)
     int rc = pg_exec(&consumer->pg, SQL_IDENTITY, PG_NO_ARGS, &rows, err);
 
     if (rc == 0) {
+        snprintf(consumer->database, sizeof consumer->database, "%s", pg_text(&rows, 0, 0));
         snprintf(consumer->identity, sizeof consumer->identity, "%s",
                  /* What was done elsewhere does not vanish with this one's commits. */
-                 consumer->options.mode == SAGA_MODE_REDIS ? "-" : pg_text(&rows, 0, 0));
-        consumer->identity_at_ms = clock_mono_ms();
+                 consumer->options.mode == SAGA_MODE_REDIS ? "-" : consumer->database);
+        consumer->database_ms = clock_mono_ms();
     }
     pg_rows_clear(&rows);
     return rc;
@@ -91,22 +92,40 @@ database_ready(struct saga_consumer *consumer)
     return true;
 }
 
+/* A new connection settles all partitions anew: what only the other database has
+ * is read again, also where no new message comes. */
+bool
+database_is(struct saga_consumer *consumer, const char *identity)
+{
+    if (strcmp(consumer->database, identity) == 0) {
+        consumer->database_ms = clock_mono_ms();
+        return true;
+    }
+    log_event(&consumer->options.log, SAGA_LOG_WARNING,
+              "the connection leads to another database than before; connecting anew",
+              LOG_TEXT("before", consumer->database), LOG_TEXT("now", identity));
+    pg_disconnect(&consumer->pg);
+    return false;
+}
+
 /* A restart of the server ends the connection, which shows at once; a pooler in
  * between may change the server behind a connection that lives on. */
 bool
 database_same(struct saga_consumer *consumer)
 {
-    char before[sizeof consumer->identity];
+    struct pg_rows rows = PG_ROWS_INIT;
     struct saga_error err;
+    bool same;
 
     if (!PQconsumeInput(consumer->pg.conn) || !pg_connected(&consumer->pg))
         return false;
-    if (clock_mono_ms() - consumer->identity_at_ms < IDENTITY_MS)
+    if (clock_mono_ms() - consumer->database_ms < IDENTITY_MS)
         return true;
-    memcpy(before, consumer->identity, sizeof before);
-    if (read_identity(consumer, &err) != 0) {
+    if (pg_exec(&consumer->pg, SQL_IDENTITY, PG_NO_ARGS, &rows, &err) != 0) {
         database_failed(consumer, &err);
         return false;
     }
-    return strcmp(before, consumer->identity) == 0;
+    same = database_is(consumer, pg_text(&rows, 0, 0));
+    pg_rows_clear(&rows);
+    return same;
 }

@@ -136,7 +136,7 @@ is_asked(struct saga_consumer *consumer, struct pg_array *topics, bool *asked,
     int rc = pg_exec(&consumer->pg, SQL_RETRY_ASKED,
                      PG_ARGS(PG_TEXT(consumer->options.group), PG_ARRAY(topics)), &rows, err);
 
-    *asked = rc == 0 && pg_bool(&rows, 0, 0);
+    *asked = rc == 0 && database_is(consumer, pg_text(&rows, 0, 1)) && pg_bool(&rows, 0, 0);
     pg_rows_clear(&rows);
     return rc;
 }
@@ -258,19 +258,22 @@ retry_parked(struct saga_consumer *consumer, bool at_once)
     struct saga_error err = { 0 };
     struct pg_array topics;
     bool asked = false, found = false;
+    int rc;
 
     if (!pg_connected(&consumer->pg) || (!at_once && clock_mono_ms() < consumer->look_ms))
         return false;
-    if (topics_of(consumer, &topics, &err) == 0 && is_asked(consumer, &topics, &asked, &err) == 0 &&
-        asked)
+    rc = topics_of(consumer, &topics, &err);
+    if (rc == 0)
+        rc = is_asked(consumer, &topics, &asked, &err);
+    if (rc == 0 && asked)
         found = try_one(consumer, &topics, &err);
     /* One after the other, as long as there are any. */
     if (!found)
         consumer->look_ms = clock_mono_ms() + LOOK_MS;
-    if (!pg_connected(&consumer->pg)) {
-        pg_disconnect(&consumer->pg);
+    if (rc != 0 || (err.code != 0 && !pg_connected(&consumer->pg)))
         database_failed(consumer, &err);
-    }
+    if (!pg_connected(&consumer->pg))
+        pg_disconnect(&consumer->pg);
     pg_array_clear(&topics);
     return found;
 }

@@ -99,9 +99,10 @@ struct saga_consumer {
     bool pg_was_connected;
     int64_t pg_due_ms;
     int64_t chores_due_ms;
-    char identity[96]; /* of the database: part of every mark's name */
-    int64_t identity_at_ms;
-    struct gate *gate; /* NULL: none */
+    char database[96];   /* which one the connection leads to */
+    int64_t database_ms; /* when that was last seen */
+    char identity[96];   /* the same, as part of every mark's name */
+    struct gate *gate;   /* NULL: none */
     /* Rooms for one batch, or for one question. */
     struct gate_question *questions;
     const struct saga_record **records;
@@ -158,6 +159,8 @@ bool settle(struct saga_consumer *consumer, struct partition *partition);
 bool database_ready(struct saga_consumer *consumer);
 /* Whether a mark may be believed: the database is still the one it was. */
 bool database_same(struct saga_consumer *consumer);
+/* The same, when it has just said which one it is. If another one, the connection is given up. */
+bool database_is(struct saga_consumer *consumer, const char *identity);
 /* What a failed statement of ours means for the consumer as a whole. */
 void database_failed(struct saga_consumer *consumer, const struct saga_error *err);
 

@@ -27,8 +27,9 @@
 /* Which database this is. A promoted standby has the same system identifier and
  * another timeline; that is read from the WAL file's name, because the control
  * file lags behind. */
-#define SQL_IDENTITY                                                                               \
-    "SELECT pg_catalog.concat_ws('.', (SELECT system_identifier FROM"                              \
+#define SQL_IDENTITY "SELECT " IDENTITY
+#define IDENTITY                                                                                   \
+    "pg_catalog.concat_ws('.', (SELECT system_identifier FROM"                                     \
     " pg_catalog.pg_control_system()),"                                                            \
     " pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, "   \
     "8),"                                                                                          \
@@ -81,12 +82,13 @@
     "SELECT p.message_id FROM idempotency.parked p"                                                \
     " WHERE p.consumer = $1 AND p.message_id = ANY ($2)"
 
-/* Cheap, and mostly no: both are partial indexes that are nearly always empty. */
+/* Cheap, and mostly no: both are partial indexes that are nearly always empty. And which database
+ * answers: a pooler may have changed the server behind a connection that lives on. */
 #define SQL_RETRY_ASKED                                                                            \
     "SELECT EXISTS (SELECT FROM idempotency.parked_key"                                            \
     " WHERE consumer = $1 AND request IS NOT NULL AND topic = ANY ($2))"                           \
     " OR EXISTS (SELECT FROM idempotency.parked"                                                   \
-    " WHERE consumer = $1 AND request IS NOT NULL AND topic = ANY ($2))"
+    " WHERE consumer = $1 AND request IS NOT NULL AND topic = ANY ($2)), " IDENTITY
 #define SQL_TAKE_RETRIED                                                                           \
     "SELECT id, topic, key, message_id, hash, partition, \"offset\", headers, payload, attempts"   \
     " FROM idempotency.take_retried($1, $2)"
