@@ -7,10 +7,10 @@
  *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [fail=N] [many]
  *         [option=NUMBER ...] [property=value ...]
  *
- * "hold": the handler prints "holding" and then waits inside the transaction
- * until the server ends its session, having had nothing to do in it. "fail": each N-th call of
- * it is undone, to be made again: by its answer, or by a statement that fails.
- * "many": it takes a whole batch. Options are those of
+ * "hold": the first call of the handler prints "holding" and then waits inside
+ * the transaction until the server ends its session, having had nothing to do in
+ * it. "fail": each N-th call of it is undone, to be made again: by its answer, or
+ * by a statement that fails. "many": it takes a whole batch. Options are those of
  * struct saga_consumer_options that are named below, properties are librdkafka's.
  */
 #include "base/log.h"
@@ -93,8 +93,10 @@ apply_effect(PGconn *tx, const struct saga_record *record, void *user, struct sa
     if (PQresultStatus(result) == PGRES_COMMAND_OK)
         rc = 0;
     PQclear(result);
-    if (hold)
+    if (hold) {
+        hold = false;
         wait_for_its_end(tx);
+    }
     calls++;
     return fail_each > 0 && calls % fail_each == 0 ? fail(tx) : rc;
 }
