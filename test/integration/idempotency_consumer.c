@@ -305,6 +305,31 @@ START_TEST(test_consumer_replays_a_topic_without_a_second_effect_i7)
 }
 END_TEST
 
+/* trap: I21: read again one by one from the beginning, as after a Kafka that has lost offsets. */
+START_TEST(test_consumer_that_reads_again_does_not_move_postgresqls_offset_back_i21)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    const char *const one_by_one[] = { "batch_rows=1", NULL };
+
+    produce_messages(fixture, 0, 10);
+    process_expect(start_consumer(fixture, NULL, "idle", NULL, NULL), 0, 20000);
+    reset_kafka_offset(fixture, 0, 0);
+    db_exec(fixture->conn,
+            "CREATE TABLE went_back AS SELECT 0 AS here LIMIT 0;"
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN INSERT INTO public.went_back VALUES (NEW.next_offset); RETURN NULL; END';"
+            "CREATE TRIGGER note AFTER UPDATE ON idempotency.consumer_offset FOR EACH ROW"
+            " WHEN (NEW.next_offset < OLD.next_offset) EXECUTE FUNCTION note()");
+    produce_messages(fixture, 10, 1);
+    process_expect(start_consumer(fixture, NULL, "idle", one_by_one, NULL), 0, 20000);
+    expect_effects(fixture, 11, 11);
+    ck_assert_int_eq(postgres_offset(fixture, 0), 11);
+    ck_assert_str_eq(db_text(fixture->conn, "SELECT coalesce(string_agg(here::text, ' '), '')"
+                                            " FROM went_back"),
+                     "");
+}
+END_TEST
+
 /* --- trap: I2 ------------------------------------------------------------------ */
 
 /* A winner in an open transaction, and in Redis, too, as he would be. */
@@ -485,6 +510,7 @@ main(void)
                        test_consumer_applies_once_whichever_answer_of_redis_is_lost_i3,
                        test_consumer_recognises_a_duplicate_after_the_window_i7,
                        test_consumer_replays_a_topic_without_a_second_effect_i7,
+                       test_consumer_that_reads_again_does_not_move_postgresqls_offset_back_i21,
                        test_consumer_that_lost_the_race_applies_if_the_winner_rolls_back_i2,
                        test_consumer_does_not_wait_for_a_mark_whose_owner_is_dead_i2_i4,
                        test_consumer_puts_the_same_id_with_other_contents_into_quarantine_i10,

@@ -2,6 +2,7 @@
 /*
  * What recognises duplicates, by mode; and how a consumer's loop ends and tells of itself.
  */
+#include "base/clock.h"
 #include "test/support/consumer.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
@@ -10,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 static atomic_int calls;
 
@@ -60,6 +62,46 @@ START_TEST(test_redis_mode_takes_over_when_the_lease_ends_i4)
         strstr(redis_text(redis, "GET saga:mark:-:%s:%s", fixture->group, id_of(0)), "done:"));
     free_consumer(consumer);
     redisFree(redis);
+}
+END_TEST
+
+static int64_t clock_shift_us;
+
+static int64_t
+shifted_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + clock_shift_us;
+}
+
+/* On a host whose clock is so many minutes ahead, a member sees these messages. */
+static void
+consume_with_clock(const struct fixture *fixture, const char *redis, int minutes, int from, int n)
+{
+    struct saga_consumer *consumer;
+
+    clock_shift_us = minutes * INT64_C(60000000);
+    clock_replace(shifted_clock, NULL);
+    consumer = GIVEN_CONSUMER(fixture, .redis = redis, .mode = SAGA_MODE_REDIS);
+    produce_messages(fixture, from, n);
+    run_until_idle(consumer);
+    ck_assert_int_eq(stats_of(consumer).quarantined, 0);
+    free_consumer(consumer);
+    clock_replace(NULL, NULL);
+}
+
+/* trap: I22: marks count as long as Redis says, whose own clock alone runs. */
+START_TEST(test_consumers_whose_clocks_are_apart_believe_each_others_marks_i22)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    struct fixture *fixture = given_consumer_fixture(1);
+
+    consume_with_clock(fixture, server->address, -10, 0, 5);
+    consume_with_clock(fixture, server->address, 10, 0, 10);
+    consume_with_clock(fixture, server->address, -10, 0, 15);
+    expect_effects(fixture, 15, 15);
 }
 END_TEST
 
@@ -171,6 +213,7 @@ main(void)
         .name = "idempotency_modes",
         .tests = TESTS(test_redis_mode_drops_duplicates_within_the_window_and_keeps_no_rows,
                        test_redis_mode_takes_over_when_the_lease_ends_i4,
+                       test_consumers_whose_clocks_are_apart_believe_each_others_marks_i22,
                        test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
                        test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21),
         .timeout_s = 60,
