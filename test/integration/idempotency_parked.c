@@ -10,6 +10,7 @@
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 /* What is bad fails while there is a row in `broken`. */
@@ -135,6 +136,32 @@ START_TEST(test_poison_parks_its_key_and_others_flow_i23)
     run_until_idle(consumer);
     ck_assert_str_eq(applied(fixture), "03 06 01 02 04 05 07");
     expect_effects(fixture, 7, 7);
+}
+END_TEST
+
+static int
+always_fail(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    (void)tx;
+    (void)record;
+    (void)err;
+    atomic_fetch_add((atomic_int *)user, 1);
+    return SAGA_HANDLER_RETRY;
+}
+
+START_TEST(test_poison_is_parked_when_its_attempts_are_used_up_i23)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    atomic_int calls = 0;
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(fixture, .handler = always_fail, .user = &calls, .attempts_max = 4);
+
+    send(fixture, 1, "k", "bad");
+    start_running(consumer);
+    WAIT_UNTIL(stats_of(consumer).parked == 1, 10000);
+    stop_running(consumer);
+    ck_assert_int_eq(atomic_load(&calls), 4);
+    ck_assert_int_eq(db_int(fixture->conn, "SELECT attempts FROM idempotency.parked"), 4);
 }
 END_TEST
 
@@ -324,6 +351,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency_parked",
         .tests = TESTS(test_poison_parks_its_key_and_others_flow_i23,
+                       test_poison_is_parked_when_its_attempts_are_used_up_i23,
                        test_message_that_comes_during_a_retry_waits_for_it_i23,
                        test_message_that_comes_during_a_retry_that_fails_is_parked_behind_i23,
                        test_poison_that_fails_again_stays_parked_until_discarded_i23,
