@@ -31,19 +31,19 @@ struct barrier_key {
  * at work. */
 struct barrier {
     const struct barrier_key *key;
-    struct pg_rows inserted, found;
+    struct pg_rows inserted, overtaken, found;
     struct pg_arg args[8];
 };
 
-enum { BARRIER_STATEMENTS = 2 };
+enum { BARRIER_STATEMENTS = 3 };
 
 /*
- * Puts BARRIER_STATEMENTS statements into `into`, to go with others in one
- * pg_batch() inside a transaction. They wait while another transaction is at
+ * Puts at most BARRIER_STATEMENTS statements into `into`, to go with others in
+ * one pg_batch() inside a transaction; returns how many. They wait while another transaction is at
  * the same step. `key` is borrowed until barrier_clear().
  */
-void barrier_enter(struct barrier *barrier, const struct barrier_key *key,
-                   struct pg_statement *into);
+size_t barrier_enter(struct barrier *barrier, const struct barrier_key *key,
+                     struct pg_statement *into);
 
 /*
  * After the batch has succeeded. With BARRIER_ENTER and
@@ -60,6 +60,12 @@ enum barrier_verdict barrier_verdict(const struct barrier *barrier);
  */
 struct pg_statement barrier_answer(struct barrier *barrier, bool refused, const char *reason,
                                    struct pg_array *names, struct pg_array *values);
+
+/* The statement instead of barrier_answer(): it is in hand, and
+ * idempotency.reply() will send the answer to `reply_to`. */
+struct pg_statement barrier_wait(struct barrier *barrier, const char *reply_to,
+                                 const char *traceparent, struct pg_array *names,
+                                 struct pg_array *values);
 
 /* The statement after BARRIER_UNKNOWN: that nobody knows is the answer. */
 struct pg_statement barrier_forgotten(struct barrier *barrier);

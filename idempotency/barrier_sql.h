@@ -5,7 +5,7 @@
 #ifndef IDEMPOTENCY_BARRIER_SQL_H
 #define IDEMPOTENCY_BARRIER_SQL_H
 
-/* $6 is the saga's start, from its id.
+/* $4 is the action, $6 the saga's start, from its id.
  *
  * A conflict with a transaction that is still open waits for its end; with one
  * that has committed it does nothing, and the action is not among the rows
@@ -13,7 +13,7 @@
 #define SQL_BARRIER_RUN                                                                            \
     "INSERT INTO idempotency.barrier"                                                              \
     " (consumer, saga_id, step, action, outcome, message_id, saga_started_at)"                     \
-    " VALUES ($1, $2, $3, 'run', 'done', $4, $5)"                                                  \
+    " VALUES ($1, $2, $3, $4, 'done', $5, $6)"                                                     \
     " ON CONFLICT DO NOTHING RETURNING action"
 
 /* The step's row first, in the same order of locks as above: a step that is at
@@ -21,9 +21,18 @@
 #define SQL_BARRIER_COMPENSATE                                                                     \
     "INSERT INTO idempotency.barrier"                                                              \
     " (consumer, saga_id, step, action, outcome, reason, message_id, saga_started_at)"             \
-    " VALUES ($1, $2, $3, 'run', 'refused', 'compensated before it came', $4, $5),"                \
-    " ($1, $2, $3, 'compensate', 'done', NULL, $4, $5)"                                            \
+    " VALUES ($1, $2, $3, 'run', 'refused', 'compensated before it came', $5, $6),"                \
+    " ($1, $2, $3, $4, 'done', NULL, $5, $6)"                                                      \
     " ON CONFLICT DO NOTHING RETURNING action"
+
+/* A compensation does not wait for an answer that may never come; if somebody
+ * is giving it just now, it waits for his end and counts what he leaves. One that
+ * comes later finds this, and fails. */
+#define SQL_BARRIER_OVERTAKE                                                                       \
+    "UPDATE idempotency.barrier SET outcome = 'refused',"                                          \
+    " reason = 'compensated before it was answered'"                                               \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'"                       \
+    " AND outcome = 'waiting' RETURNING true"
 
 /* A statement of its own: the snapshot of the INSERT is older than a rival that
  * it has waited for. The mark is read after the INSERT, too: who removes rows
@@ -32,7 +41,9 @@
     "SELECT (SELECT outcome FROM idempotency.barrier"                                              \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'),"                     \
     " COALESCE(idempotency.day_of(pg_catalog.uuid_send($2))"                                       \
-    " < pg_catalog.pg_sequence_last_value('idempotency.barrier_mark'), false)"
+    " < pg_catalog.pg_sequence_last_value('idempotency.barrier_mark'), false),"                    \
+    " (SELECT outcome = 'waiting' FROM idempotency.barrier"                                        \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4)"
 
 /* Only ever in the transaction that has written the row. */
 #define SQL_BARRIER_ANSWER                                                                         \
@@ -40,10 +51,19 @@
     " reply = pg_catalog.jsonb_object($7::text[], $8::text[])::text"                               \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4"
 
+/* The same row: the answer will come from idempotency.reply(), which needs all
+ * this. */
+#define SQL_BARRIER_WAIT                                                                           \
+    "UPDATE idempotency.barrier SET outcome = 'waiting',"                                          \
+    " accepted = pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("                      \
+    "'reply-to', $5::text, 'traceparent', $6::text,"                                               \
+    " 'values', pg_catalog.jsonb_object($7::text[], $8::text[])))"                                 \
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4"
+
 /* What this command has written, for who asks before it is removed again. */
 #define SQL_BARRIER_FORGOTTEN                                                                      \
     "UPDATE idempotency.barrier SET outcome = 'unknown', reason ="                                 \
     " 'the saga is older than what this participant remembers'"                                    \
-    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND message_id = $4"
+    " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND message_id = $5"
 
 #endif

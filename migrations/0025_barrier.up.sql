@@ -19,6 +19,7 @@ CREATE TABLE idempotency.barrier (
     outcome         text        NOT NULL,
     reason          text,
     reply           text        NOT NULL DEFAULT '{}',
+    accepted        jsonb,
     message_id      uuid        NOT NULL,
     saga_started_at timestamptz NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -30,8 +31,9 @@ CREATE TABLE idempotency.barrier (
     CONSTRAINT barrier_action CHECK (action IN ('run', 'compensate')),
     -- A compensation is never refused: whatever stands against it is retried.
     CONSTRAINT barrier_outcome CHECK (outcome IN ('done', 'unknown')
-                                      OR (outcome = 'refused' AND action = 'run')),
-    CONSTRAINT barrier_reason CHECK (outcome = 'done' OR reason IS NOT NULL)
+                                      OR (outcome = 'refused' AND action = 'run')
+                                      OR (outcome = 'waiting' AND accepted IS NOT NULL)),
+    CONSTRAINT barrier_reason CHECK (outcome IN ('done', 'waiting') OR reason IS NOT NULL)
 );
 
 -- For cleaning up by the age of the saga.
@@ -39,8 +41,8 @@ CREATE INDEX barrier_saga_started_at ON idempotency.barrier (saga_started_at);
 
 COMMENT ON TABLE idempotency.barrier IS
     'One row for each step of each saga that this database takes part in, and one for its '
-    'compensation: the final answer, given again whenever the command comes again. Rows of a '
-    'command that is still being tried do not exist.';
+    'compensation: the final answer, given again whenever the command comes again; or that the '
+    'answer is still to come. Rows of a command that is still being tried do not exist.';
 COMMENT ON COLUMN idempotency.barrier.consumer IS
     'Consumer group of the participant; two participants in one database do not share answers.';
 COMMENT ON COLUMN idempotency.barrier.saga_id IS
@@ -50,12 +52,16 @@ COMMENT ON COLUMN idempotency.barrier.action IS
     'Header saga-action: run, or compensate (undo what run did).';
 COMMENT ON COLUMN idempotency.barrier.outcome IS
     'done: its rows were committed together with this one. refused: nothing was done and never '
-    'will be, because of the reason. unknown: the saga was too old when it was asked.';
+    'will be, because of the reason. unknown: the saga was too old when it was asked. waiting: '
+    'it is in hand, and idempotency.reply() will tell.';
 COMMENT ON COLUMN idempotency.barrier.reason IS
     'Why it was refused; or a remark on what was done, such as a compensation that found nothing '
     'to undo.';
 COMMENT ON COLUMN idempotency.barrier.reply IS
     'The reply''s payload, byte for byte: a JSON object of the values that the step has set.';
+COMMENT ON COLUMN idempotency.barrier.accepted IS
+    'Of a command whose answer came later, or is to come: where its reply goes, its trace, and the '
+    'values that were set when it was taken in hand. NULL: it was answered at once.';
 COMMENT ON COLUMN idempotency.barrier.message_id IS
     'Header message-id of the command that made this row (of the compensation, where that came '
     'before the step).';
@@ -69,6 +75,6 @@ ALTER SEQUENCE idempotency.barrier_mark OWNER TO saga_owner;
 
 -- Participants write answers and never take one back.
 GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
-GRANT UPDATE (outcome, reason, reply) ON idempotency.barrier TO saga_app;
+GRANT UPDATE (outcome, reason, reply, accepted) ON idempotency.barrier TO saga_app;
 GRANT SELECT ON idempotency.barrier TO saga_monitor;
 GRANT SELECT ON SEQUENCE idempotency.barrier_mark TO saga_app, saga_monitor;

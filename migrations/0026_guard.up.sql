@@ -31,6 +31,7 @@ DECLARE
     started timestamptz := clock_timestamp();
     mine text[];
     before text;
+    overtakes boolean := false;
 BEGIN
     IF enter.action NOT IN ('run', 'compensate') THEN
         RAISE invalid_parameter_value USING
@@ -54,6 +55,14 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING b.action)
     SELECT array_agg(e.action) INTO mine FROM entered e;
+    IF enter.action = 'compensate' THEN
+        -- Waits for an idempotency.reply that is at it, and counts what that leaves.
+        UPDATE idempotency.barrier b
+           SET outcome = 'refused', reason = 'compensated before it was answered'
+         WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
+           AND b.action = 'run' AND b.outcome = 'waiting';
+        overtakes := FOUND;
+    END IF;
     SELECT b.outcome INTO before FROM idempotency.barrier b
      WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
        AND b.action = 'run' AND NOT 'run' = ANY (coalesce(mine, '{}'));
@@ -66,7 +75,7 @@ BEGIN
            SET outcome = 'unknown', reason = 'the saga is older than what this participant remembers'
          WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
            AND b.action = ANY (mine);
-    ELSIF enter.action = 'compensate' AND before IS DISTINCT FROM 'done' THEN
+    ELSIF enter.action = 'compensate' AND before IS DISTINCT FROM 'done' AND NOT overtakes THEN
         verdict := 'answered';
         UPDATE idempotency.barrier b SET reason = 'nothing to undo'
          WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
@@ -74,15 +83,18 @@ BEGIN
     ELSE
         verdict := 'enter';
     END IF;
-    RETURN QUERY SELECT verdict, b.outcome, b.reason, b.reply FROM idempotency.barrier b
+    RETURN QUERY SELECT CASE WHEN b.outcome = 'waiting' THEN 'waiting' ELSE verdict END,
+                        b.outcome, b.reason, b.reply
+      FROM idempotency.barrier b
      WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
        AND b.action = enter.action;
 END
 $$;
 COMMENT ON FUNCTION idempotency.enter(text, uuid, text, text, uuid) IS
     'the barrier of a saga''s participant, at the beginning of the command''s transaction; see '
-    'docs/protocol.md. enter: do it (run or compensate) and say idempotency.answer, or roll back. '
-    'answered: do nothing, and reply with outcome, reason and reply as they are returned';
+    'docs/protocol.md. enter: do it (run or compensate) and say idempotency.answer or '
+    'idempotency.wait, or roll back. answered: do nothing, and reply with outcome, reason and reply '
+    'as they are returned. waiting: do nothing and do not reply; idempotency.reply will';
 
 CREATE FUNCTION idempotency.answer(consumer text, saga_id uuid, step text, action text, outcome text,
                                    reason text DEFAULT NULL, reply jsonb DEFAULT '{}')

@@ -25,6 +25,7 @@ struct handling {
     struct barrier_key key;
     struct barrier barrier;
     struct pg_rows values;
+    char token[SAGA_TOKEN_MAX + 1];
     saga_step_fn *function;
     struct saga_ctx ctx;
 };
@@ -78,14 +79,15 @@ pass_barrier(struct handling *handling, struct saga_bytes payload, struct saga_e
     const struct pg_arg json = { .type = PG_OID_TEXT, .data = payload.data, .len = payload.len };
     struct pg_statement statements[BARRIER_STATEMENTS + 2];
     struct saga_error error;
+    size_t n = 1;
     int rc;
 
     statements[0] = (struct pg_statement){
         .sql = SQL_COMMAND_VALUES, .args = &json, .n_args = 1, .rows = &handling->values
     };
-    barrier_enter(&handling->barrier, &handling->key, &statements[1]);
-    statements[1 + BARRIER_STATEMENTS] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
-    rc = pg_batch(handling->pg, statements, BARRIER_STATEMENTS + 2, &error);
+    n += barrier_enter(&handling->barrier, &handling->key, &statements[n]);
+    statements[n++] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
+    rc = pg_batch(handling->pg, statements, n, &error);
     if (rc != 0 && error.index == 0 && wire_payload_refused(&error))
         return error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", error.message);
     if (rc != 0 && err != NULL)
@@ -137,6 +139,38 @@ answer(struct handling *handling, const char *savepoint, bool refused, const cha
     return rc;
 }
 
+/* It is in hand, and whoever has the token will answer. Nothing is replied now. */
+static int
+accept(struct handling *handling, struct saga_error *err)
+{
+    const struct wire_command *command = &handling->command;
+    struct pg_array names, values;
+    struct pg_rows stored = PG_ROWS_INIT;
+    int rc;
+
+    pg_array_init(&names, PG_OID_TEXT_ARRAY);
+    pg_array_init(&values, PG_OID_TEXT_ARRAY);
+    context_changes(&handling->ctx, &names, &values);
+    if (names.bytes.failed || values.bytes.failed) {
+        rc = error_set(err, SAGA_ENOMEM, "out of memory");
+    } else {
+        struct pg_statement statements[] = {
+            { .sql = SQL_COMMAND_KEEP },
+            barrier_wait(&handling->barrier, command->reply_to, command->traceparent, &names,
+                         &values),
+        };
+
+        statements[1].rows = &stored;
+        rc = pg_batch(handling->pg, statements, 2, err);
+    }
+    if (rc == 0 && stored.affected != 1)
+        rc = error_set(err, SAGA_ESTATE, "step '%.64s' is not in the barrier", command->step);
+    pg_rows_clear(&stored);
+    pg_array_clear(&names);
+    pg_array_clear(&values);
+    return rc;
+}
+
 /* No final answer: everything is rolled back by the caller, and comes again.
  * A code of its own, because what the function got wrong is no fault of the
  * record. */
@@ -156,6 +190,9 @@ call_function(struct handling *handling, void *user, struct saga_error *err)
 
     context_init(&handling->ctx, handling->pg, &handling->command.saga_id,
                  handling->command.attempt);
+    wire_token(handling->token, &handling->command, &handling->key.message_id,
+               handling->key.consumer);
+    handling->ctx.token = handling->token;
     rc = context_take(&handling->ctx, pg_bytes(&handling->values, 0, 0), err);
     if (rc == 0)
         rc = context_run(&handling->ctx, handling->function, user, err);
@@ -170,7 +207,9 @@ call_function(struct handling *handling, void *user, struct saga_error *err)
             return failed(handling, "refuses to be undone", err);
         return answer(handling, SQL_COMMAND_UNDO, true, handling->ctx.reason, err);
     case SAGA_WAIT:
-        return failed(handling, "answered SAGA_WAIT, which a participant cannot do", err);
+        if (!handling->ctx.token_taken)
+            return failed(handling, "answered SAGA_WAIT, and nobody has its token", err);
+        return accept(handling, err);
     case SAGA_RETRY:
         failed(handling, "wants to be tried later", err);
         return SAGA_RETRY;
@@ -193,6 +232,8 @@ carry_out(struct handling *handling, bool duplicate, void *user, struct saga_err
                              "this command was answered before, and the barrier has lost the "
                              "answer");
         return call_function(handling, user, err);
+    case BARRIER_WAITING:
+        return 0;
     case BARRIER_NOTHING_TO_UNDO:
         return answer(handling, NULL, false, "nothing to undo", err);
     case BARRIER_UNKNOWN:

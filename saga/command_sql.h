@@ -27,6 +27,10 @@
     " FROM idempotency.barrier"                                                                    \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4"
 
+/* The rules are the function's: migrations/0028_reply.up.sql */
+#define SQL_REPLY_LATER                                                                            \
+    "SELECT idempotency.reply($1, $2, $3, pg_catalog.jsonb_object($4::text[], $5::text[]))"
+
 /* Texts whatever the members were (a participant in another language may send
  * numbers); nulls tell nothing. */
 #define SQL_REPLY_VALUES                                                                           \

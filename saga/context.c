@@ -243,6 +243,13 @@ saga_attempt(const struct saga_ctx *ctx)
     return ctx->attempt;
 }
 
+const char *
+saga_token(struct saga_ctx *ctx)
+{
+    ctx->token_taken = ctx->token != NULL;
+    return ctx->token;
+}
+
 int
 saga_refuse(struct saga_ctx *ctx, const char *reason)
 {

@@ -23,6 +23,8 @@ struct saga_ctx {
     struct pg *pg;
     char id[37];
     int32_t attempt;
+    const char *token; /* borrowed; NULL: nobody could answer later with it */
+    bool token_taken;
     struct context_value *values;
     size_t n_values;
 

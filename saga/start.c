@@ -9,6 +9,7 @@
 #include "saga/definition.h"
 #include "saga/sql.h"
 #include "saga/state.h"
+#include "saga/values.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,61 +39,12 @@ check_key(const char *key, struct saga_error *err)
 }
 
 static int
-take_values(struct pg_array *names, struct pg_array *texts, const struct saga_pair *values,
-            struct saga_error *err)
-{
-    for (; values != NULL && values->name != NULL; values++) {
-        if (!definition_name_valid(values->name))
-            return error_set(
-                err, SAGA_EINVAL,
-                "a value's name has 1 to %d characters of A-Z a-z 0-9 . _ -: \"%.80s\"",
-                SAGA_NAME_MAX, values->name);
-        if (values->value == NULL || !utf8_valid(values->value, strlen(values->value)))
-            return error_set(err, SAGA_EINVAL, "value \"%s\" is NULL or not UTF-8", values->name);
-        pg_array_add_text(names, values->name);
-        pg_array_add_text(texts, values->value);
-    }
-    if (names->bytes.len + texts->bytes.len > SAGA_VALUES_MAX)
-        return error_set(err, SAGA_ELIMIT, "a saga's values have at most %d bytes",
-                         SAGA_VALUES_MAX);
-    if (names->bytes.failed || texts->bytes.failed)
-        return error_set(err, SAGA_ENOMEM, "out of memory");
-    return 0;
-}
-
-/* What the function raised, as our codes. */
-static int
-refusal(int rc, struct saga_error *err)
-{
-    static const struct {
-        const char *sqlstate;
-        int code;
-    } codes[] = { { "P0002", SAGA_ENOTFOUND },
-                  { "SG002", SAGA_EMISMATCH },
-                  { "54000", SAGA_ELIMIT },
-                  { "22023", SAGA_EINVAL } };
-    char said[sizeof err->message];
-
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
-        if (rc != SAGA_EDB || strcmp(err->sqlstate, codes[i].sqlstate) != 0)
-            continue;
-        rc = codes[i].code;
-        memcpy(said, err->message, sizeof said);
-        error_set(err, rc, "%s%s", said,
-                  rc == SAGA_ENOTFOUND ? ": start a worker first (saga_worker_add registers it)"
-                                       : "");
-        memcpy(err->sqlstate, codes[i].sqlstate, sizeof "P0002");
-        return error_flag(err, rc, SAGA_ERR_TX_ABORTED);
-    }
-    return rc;
-}
-
-static int
 call_start(PGconn *tx, const char *definition, const char *key, struct pg_array *names,
            struct pg_array *texts, struct saga_uuid *id, struct saga_error *err)
 {
     struct pg pg = pg_borrow(tx);
     struct pg_rows rows = PG_ROWS_INIT;
+    char said[sizeof err->message];
     int rc;
 
     rc = pg_exec(&pg, SQL_START,
@@ -101,7 +53,13 @@ call_start(PGconn *tx, const char *definition, const char *key, struct pg_array 
     if (rc == 0 && id != NULL)
         *id = pg_uuid(&rows, 0, 0);
     pg_rows_clear(&rows);
-    return refusal(rc, err);
+    rc = values_raised(rc, err);
+    if (rc == SAGA_ENOTFOUND) {
+        memcpy(said, err->message, sizeof said);
+        snprintf(err->message, sizeof err->message,
+                 "%.180s: start a worker first (saga_worker_add registers it)", said);
+    }
+    return rc;
 }
 
 int
@@ -125,7 +83,7 @@ saga_start(PGconn *tx, const struct saga_definition *definition, const char *bus
                          "call saga_begin() first");
     pg_array_init(&names, PG_OID_TEXT_ARRAY);
     pg_array_init(&texts, PG_OID_TEXT_ARRAY);
-    rc = take_values(&names, &texts, values, err);
+    rc = values_take(&names, &texts, values, err);
     if (rc == 0)
         rc = call_start(tx, read.name, business_key, &names, &texts, id, err);
     pg_array_clear(&names);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 
 #include <saga/outbox.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,6 +130,18 @@ wire_read_command(struct wire_command *command, const struct saga_record *record
     read.traceparent = find_trace(headers);
     *command = read;
     return 0;
+}
+
+void
+wire_token(char token[SAGA_TOKEN_MAX + 1], const struct wire_command *command,
+           const struct saga_uuid *message_id, const char *consumer)
+{
+    char saga_id[37], message[37];
+
+    saga_uuid_text(&command->saga_id, saga_id);
+    saga_uuid_text(message_id, message);
+    snprintf(token, SAGA_TOKEN_MAX + 1, "%s/%s/%s/%s/%s", saga_id, message,
+             command->action == BARRIER_RUN ? WIRE_RUN : WIRE_COMPENSATE, command->step, consumer);
 }
 
 static int

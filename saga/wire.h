@@ -11,7 +11,7 @@
 
 #include "idempotency/barrier_judge.h"
 
-#include <saga/inbox.h>
+#include <saga/saga.h>
 #include <stdbool.h>
 
 /* Headers of a command. message-id is not among them: the relay adds it. */
@@ -58,6 +58,11 @@ struct wire_reply {
 /* Whether the server has looked at a payload and never will like it: no JSON
  * object (class 22), or nested too deep, or too large to be held (class 54). */
 bool wire_payload_refused(const struct saga_error *error);
+
+/* saga-id/message-id/action/step/consumer: what answers a command later. Taken
+ * apart by the SQL function idempotency.reply(). */
+void wire_token(char token[SAGA_TOKEN_MAX + 1], const struct wire_command *command,
+                const struct saga_uuid *message_id, const char *consumer);
 
 /* 0, or SAGA_EINVAL with the header that is missing or wrong. */
 int wire_read_command(struct wire_command *command, const struct saga_record *record,

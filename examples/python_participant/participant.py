@@ -29,6 +29,8 @@ RECEIVE = """SELECT verdict FROM idempotency.receive(%s, ARRAY[%s::uuid], ARRAY[
     ARRAY[%s::int], ARRAY[%s::bigint])"""
 ENTER = "SELECT verdict, outcome, reason, reply FROM idempotency.enter(%s, %s, %s, %s, %s)"
 ANSWER = "SELECT idempotency.answer(%s, %s, %s, %s, %s, %s, %s)"
+WAIT = "SELECT idempotency.wait(%s, %s, %s, %s, %s, %s, %s)"
+REPLY_LATER = "SELECT idempotency.reply(%s, %s, %s, %s)"
 REPLY = "SELECT outbox.enqueue(%s, convert_to(%s, 'UTF8'), %s, %s)"
 QUARANTINE = """INSERT INTO idempotency.quarantine (consumer, reason, message_id, topic, partition, "offset", hash, key,
     payload, headers) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
@@ -52,9 +54,24 @@ class Later(Exception):
     """No final answer: everything is rolled back, and the command comes again."""
 
 
+class Waits(dict):
+    """What a function returns that has taken the command in hand: it will be answered by reply_later()."""
+
+
+class Values(dict):
+    """The saga's values, and the token that a function writes down to answer later."""
+    token = None
+
+
+def reply_later(db, token, outcome="done", reason=None, values=None):
+    """Answers a command that waits, inside the caller's transaction, in any process. False: it was answered so before.
+    SQLSTATE SG003: the step was compensated before, and what this tells of may have to be undone."""
+    return db.execute(REPLY_LATER, (token, outcome, reason, json.dumps(values or {}))).fetchone()[0]
+
+
 class Participant:
     """`steps`: name -> {"run": function, "compensate": function}. A function gets a cursor inside the transaction and the
-    saga's values; what it returns, a dict of texts or None, is merged into them."""
+    saga's values; what it returns, a dict of texts or None, is merged into them. Waits(...): see there."""
 
     def __init__(self, consumer, topic, steps, database, brokers, redis_address=None, properties=()):
         self.consumer, self.topic, self.steps, self.conninfo = consumer, topic, steps, database
@@ -84,14 +101,22 @@ class Participant:
         function = self.steps.get(command.step, {}).get(command.action)
         if function is None:
             raise protocol.Malformed(f"no step '{command.step}' that could be asked to {command.action}")
-        values = protocol.read_values(record.value())
+        values = Values(protocol.read_values(record.value()))
+        values.token = protocol.token(command.saga_id, message_id, command.action, command.step, self.consumer)
         key = (self.consumer, command.saga_id, command.step, command.action)
         entered, outcome, reason, reply = db.execute(ENTER, (*key, message_id)).fetchone()
         if entered == "enter":
             if verdict == "duplicate":
                 raise protocol.Malformed("this command was answered before, and the barrier has lost the answer")
             outcome, reason, values = self.call(db, function, values, command.action)
+            if isinstance(values, Waits):
+                db.execute(WAIT, (*key, command.reply_to, command.traceparent, json.dumps(values)))
+                return verdict == "fresh"
             reply = db.execute(ANSWER, (*key, outcome, reason, json.dumps(values))).fetchone()[0]
+        elif entered == "waiting":
+            return verdict == "fresh"  # it is in hand, and reply_later() will answer
+        elif entered != "answered":
+            raise Later(f"the barrier says '{entered}', which is new to this version")
         headers = {"saga-id": command.saga_id, "saga-step": command.step, "saga-action": command.action,
                    "saga-outcome": outcome, "saga-reason": reason, "traceparent": command.traceparent}
         headers = json.dumps({name: text for name, text in headers.items() if text is not None})
@@ -101,7 +126,8 @@ class Participant:
     def call(self, db, function, values, action):
         try:
             with db.connection.transaction():  # a savepoint: a refusal undoes the function's rows, not the barrier's
-                return "done", None, function(db, values) or {}
+                answer = function(db, values)
+                return "done", None, {} if answer is None else answer
         except Refused as refusal:
             if action == "compensate":
                 raise Later(f"refuses to be undone: {refusal}") from None

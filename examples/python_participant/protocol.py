@@ -86,6 +86,11 @@ def quarantined_headers(headers):
             else part.decode() for part in parts]
 
 
+def token(saga_id, message_id, action, step, consumer):
+    """What answers this command later, if it is taken in hand."""
+    return "/".join((saga_id, message_id, action, step, consumer))
+
+
 def mark_name(database, consumer, message_id):
     return f"saga:mark:{database}:{consumer}:{message_id}"
 

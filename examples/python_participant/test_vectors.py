@@ -7,6 +7,8 @@ import argparse
 import json
 import pathlib
 
+import psycopg
+
 import participant
 import protocol
 
@@ -102,6 +104,8 @@ class Scripted:
             raise participant.Refused(self.does["refused"])
         if "later" in self.does:
             raise participant.Later(self.does["later"])
+        if "waits" in self.does:
+            return participant.Waits(self.does["waits"])
         return self.does["done"]
 
 
@@ -116,6 +120,17 @@ def deliver(shop, db, delivery, document):
         shop.connection.rollback()
     expect(delivery, shop.quarantined, int(delivery.get("quarantined", False)))
     expect(delivery, script.calls, int(delivery["does"] is not None))
+
+
+def answer(shop, db, late):
+    """An answer that comes later, in a transaction of its own."""
+    error = None
+    try:
+        with db.transaction():
+            participant.reply_later(db, late["token"] + shop.consumer, late["outcome"], late["reason"], late["values"])
+    except psycopg.Error as failure:
+        error = failure.sqlstate
+    expect(late, error, late.get("error"))
 
 
 def last_reply(db):
@@ -141,7 +156,10 @@ def test_sequences(shop):
             if "forget_before" in delivery:
                 db.execute("SELECT setval('idempotency.barrier_mark', %s)", (delivery["forget_before"],))
             before = count(db, "outbox.message")
-            deliver(shop, db, delivery, document)
+            if "token" in delivery:
+                answer(shop, db, delivery)
+            else:
+                deliver(shop, db, delivery, document)
             expect(vector, count(db, "outbox.message") - before, int(delivery["reply"] is not None))
             if delivery["reply"] is not None:
                 reply, (action, payload) = last_reply(db)

@@ -61,7 +61,8 @@ typedef int saga_step_fn(struct saga_ctx *ctx, void *user);
 /* What a step function answers. What it wrote stays with the first two only. */
 enum {
     SAGA_DONE = 0,   /* done, or undone */
-    SAGA_WAIT = 1,   /* the answer will come as a reply, else the timeout */
+    SAGA_WAIT = 1,   /* in hand; the answer will come as a reply (a participant's by
+                        saga_reply()), else the timeout */
     SAGA_RETRY = 2,  /* not now: call again later */
     SAGA_REFUSED = 3 /* a business refusal: the step is known not to be done */
 };
@@ -150,6 +151,20 @@ SAGA_API SAGA_MUSTCHECK int saga_set(struct saga_ctx *ctx, const char *name, con
  * number of this attempt, from 1. */
 SAGA_API const char *saga_id(const struct saga_ctx *ctx);
 SAGA_API int32_t saga_attempt(const struct saga_ctx *ctx);
+
+/*
+ * In a participant: what saga_reply() needs, so that the function may return
+ * SAGA_WAIT and any process may answer later. Write it down in the step's
+ * transaction, or hand it on in a message enqueued there; outside it means
+ * nothing before that has committed. At most SAGA_TOKEN_MAX bytes of text, the
+ * same when the same command comes again after a rollback; of a new attempt
+ * after one another one, and then that of the first fits nothing. It is no
+ * secret that protects anything: it is made of ids and names.
+ *
+ * NULL in a step that a worker runs. Borrowed until the function returns.
+ */
+#define SAGA_TOKEN_MAX 511
+SAGA_API const char *saga_token(struct saga_ctx *ctx);
 
 /* Both give the answer to return: SAGA_REFUSED for `reason`; SAGA_RETRY not
  * before `ms` milliseconds have passed (0: as the step's delays say). */
@@ -283,7 +298,8 @@ SAGA_API void saga_worker_free(struct saga_worker *worker);
  * `tx`, in which saga_inbox_enter() has already entered `record` for
  * `consumer`; `duplicate` tells that it found SAGA_INBOX_DUPLICATE. Calls the
  * step's function, unless the barrier knows the answer already, and writes the
- * reply to the outbox. A command is always answered, also when it comes again.
+ * reply to the outbox. A command is always answered, also when it comes again;
+ * one whose function returns SAGA_WAIT by saga_reply().
  *
  * `commands` is a table of what this service can do: each step has a `run`,
  * those that can be undone a `compensate`; kinds and order do not matter.
@@ -312,6 +328,49 @@ SAGA_API SAGA_MUSTCHECK int saga_command_handle(PGconn *tx, const char *consumer
                                                 const struct saga_definition *commands,
                                                 const struct saga_record *record, int duplicate,
                                                 void *user, struct saga_error *err);
+
+/*
+ * Answers a command whose function has returned SAGA_WAIT: stores the answer
+ * and enqueues the reply, inside the transaction that is open on `tx`, together
+ * with whatever the caller writes there. From any process, on any connection to
+ * the participant's database, whenever the accepting transaction has committed.
+ * If this one rolls back, the command still waits.
+ *
+ * `outcome` is SAGA_DONE with `values` for the saga (NULL: none; those that the
+ * function has set are kept, too) and maybe a remark as `reason`; or
+ * SAGA_REFUSED with a `reason` and no values: then the step counts as not done
+ * and will not be compensated, so undo here what the function wrote when it
+ * took it in hand. A compensation cannot be refused.
+ *
+ * Given again, the same answer changes nothing and writes no second reply. When
+ * the command comes again before it is answered, nothing happens; afterwards it
+ * gets this answer. It does not wait for its answer for ever: after the step's
+ * timeout_ms and attempts the saga turns round, and the compensation is called
+ * although nobody has answered. From then on an answer is too late.
+ *
+ * One round trip. Waits while another transaction answers or compensates the
+ * same step; READ COMMITTED, as saga_command_handle().
+ *
+ * Returns 0, or
+ *   SAGA_EINVAL    not a token, an outcome, a reason or a value as above
+ *   SAGA_ENOTX     no transaction is open on `tx`
+ *   SAGA_ENOTFOUND nothing waits under this token: the accepting transaction was
+ *                  rolled back or has not committed yet; or the saga is so old
+ *                  that it was forgotten. The caller's transaction is aborted,
+ *                  here and in the cases below
+ *   SAGA_EFENCED   the step was compensated before it was answered: the saga
+ *                  counts it as undone. What this answer tells of has to be
+ *                  undone by you, in another transaction, unless the
+ *                  compensation has seen to it
+ *   SAGA_EMISMATCH it was answered before, otherwise; that answer stands
+ *   SAGA_ELIMIT    the values exceed SAGA_VALUES_MAX
+ *   SAGA_ENOMEM
+ *   SAGA_ESCHEMA   the schema is missing: run `sagactl migrate up`
+ *   SAGA_EDB       the server refused
+ */
+SAGA_API SAGA_MUSTCHECK int saga_reply(PGconn *tx, const char *token, int outcome,
+                                       const char *reason, const struct saga_pair *values,
+                                       struct saga_error *err);
 
 /*
  * Applies one reply to its saga inside the transaction open on `tx`, in which

@@ -8,6 +8,7 @@
 #include "test/support/run.h"
 #include "test/support/vectors.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* --- the function that a vector describes ------------------------------------------------- */
@@ -16,6 +17,7 @@ static int
 answer_as_told(struct saga_ctx *ctx, void *arg)
 {
     const json_t *does = arg;
+    int answer = vector_has(does, "waits") ? SAGA_WAIT : SAGA_DONE;
     const char *name;
     json_t *value;
 
@@ -23,11 +25,13 @@ answer_as_told(struct saga_ctx *ctx, void *arg)
         return saga_refuse(ctx, vector_text(does, "refused"));
     if (vector_has(does, "later"))
         return saga_retry_after(ctx, 0, vector_text(does, "later"));
-    json_object_foreach(json_object_get(does, "done"), name, value)
+    json_object_foreach(json_object_get(does, answer == SAGA_WAIT ? "waits" : "done"), name, value)
     {
         ck_assert_int_eq(saga_set(ctx, name, json_string_value(value)), 0);
     }
-    return SAGA_DONE;
+    if (answer == SAGA_WAIT)
+        ck_assert_ptr_nonnull(saga_token(ctx));
+    return answer;
 }
 
 /* --- delivering ----------------------------------------------------------------------------- */
@@ -115,9 +119,10 @@ check_delivery(PGconn *conn, const json_t *all, const json_t *delivery, const ch
     struct incoming record = record_of(all, delivery);
     int64_t replies = db_int(conn, "SELECT count(*) FROM outbox.message");
     const json_t *reply = json_object_get(delivery, "reply");
-    enum delivered expected = vector_has(delivery, "quarantined") ? QUARANTINED
-                              : json_is_null(reply)               ? ROLLED_BACK
-                                                                  : COMMITTED;
+    bool replies_now = !json_is_null(reply);
+    enum delivered expected = vector_has(delivery, "quarantined")            ? QUARANTINED
+                              : replies_now || vector_has(delivery, "waits") ? COMMITTED
+                                                                             : ROLLED_BACK;
     enum delivered seen;
 
     if (vector_has(delivery, "forget_before"))
@@ -126,10 +131,35 @@ check_delivery(PGconn *conn, const json_t *all, const json_t *delivery, const ch
     seen = deliver_record(conn, &record, &script);
     ck_assert_msg(seen == expected, "%s: %d, not %d", what, seen, expected);
     ck_assert_msg(script.calls == !json_is_null(does), "%s: %d calls", what, script.calls);
-    ck_assert_msg(db_int(conn, "SELECT count(*) FROM outbox.message") ==
-                      replies + (expected == COMMITTED),
+    ck_assert_msg(db_int(conn, "SELECT count(*) FROM outbox.message") == replies + replies_now,
                   "%s: no reply, or too many", what);
-    if (expected == COMMITTED)
+    if (replies_now)
+        expect_reply_record(conn, what, reply);
+}
+
+/* An answer that comes later, in a transaction of its own. */
+static void
+check_answer(PGconn *conn, const json_t *answer, const char *what)
+{
+    char *values = json_dumps(json_object_get(answer, "values"), 0);
+    const char *token = text_of("%s%s", vector_text(answer, "token"), GROUP);
+    const char *args[] = { token, vector_text(answer, "outcome"),
+                           json_string_value(json_object_get(answer, "reason")), values };
+    const json_t *reply = json_object_get(answer, "reply");
+    int64_t replies = db_int(conn, "SELECT count(*) FROM outbox.message");
+    PGresult *result = PQexecParams(conn, "SELECT idempotency.reply($1, $2, $3, $4)", 4, NULL, args,
+                                    NULL, NULL, 0);
+    const char *seen = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    ck_assert_msg(strcmp(seen != NULL ? seen : "-",
+                         vector_has(answer, "error") ? vector_text(answer, "error") : "-") == 0,
+                  "%s: %s", what, PQresultErrorMessage(result));
+    PQclear(result);
+    free(values);
+    ck_assert_msg(db_int(conn, "SELECT count(*) FROM outbox.message") ==
+                      replies + !json_is_null(reply),
+                  "%s: no reply, or too many", what);
+    if (!json_is_null(reply))
         expect_reply_record(conn, what, reply);
 }
 
@@ -149,8 +179,12 @@ START_TEST(test_protocol_i17_i18_i19_i28_sequences_are_answered_as_the_vectors_s
                       "SELECT setval('idempotency.barrier_mark', 0)");
         json_array_foreach(json_object_get(vector, "deliveries"), i, delivery)
         {
-            check_delivery(conn, all, delivery,
-                           text_of("%s, delivery %zu", vector_name(vector), i + 1));
+            const char *what = text_of("%s, delivery %zu", vector_name(vector), i + 1);
+
+            if (vector_has(delivery, "token"))
+                check_answer(conn, delivery, what);
+            else
+                check_delivery(conn, all, delivery, what);
         }
         expect_same_bytes(conn, vector_name(vector));
         for (int undo = 0; undo <= 1; undo++)
