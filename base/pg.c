@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONNECT_MS = 10000, CANCEL_GRACE_MS = 2000, ARGS_MAX = 32 };
+enum { CANCEL_GRACE_MS = 2000, ARGS_MAX = 32 };
 
 int
 pg_init(struct pg *pg, const char *conninfo, const char *application, int32_t timeout_ms,
@@ -75,57 +75,6 @@ pg_io_wait(PGconn *conn, short events, int64_t deadline_ms)
         if (clock_left_ms(deadline_ms) == 0)
             return false;
     }
-}
-
-/* --- connecting -------------------------------------------------------- */
-
-static void
-log_notice(void *user, const PGresult *result)
-{
-    struct pg *pg = user;
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-
-    bool warning = severity != NULL && strcmp(severity, "WARNING") == 0;
-
-    pg->warnings += warning;
-    log_event(pg->log, warning ? SAGA_LOG_WARNING : SAGA_LOG_DEBUG, "notice from PostgreSQL",
-              LOG_TEXT("notice", message));
-}
-
-int
-pg_connect(struct pg *pg, struct saga_error *err)
-{
-    /* First the timeouts, so that the conninfo may say others. A host that is gone
-     * is noticed within half a minute, also while a user's function waits for it. */
-    const char *const names[] = { "connect_timeout",
-                                  "tcp_user_timeout",
-                                  "keepalives_idle",
-                                  "dbname",
-                                  "fallback_application_name",
-                                  "client_encoding",
-                                  NULL };
-    char seconds[16];
-    const char *const values[] = { seconds,         "30000", "15", pg->conninfo,
-                                   pg->application, "UTF8",  NULL };
-
-    error_clear(err);
-    if (pg_connected(pg))
-        return 0;
-    pg_disconnect(pg);
-    /* Blocking: only so does libpq go on to the next host when one is silent. */
-    snprintf(seconds, sizeof seconds, "%d",
-             ((pg->timeout_ms > 0 ? pg->timeout_ms : CONNECT_MS) - 1) / 1000 + 1);
-    pg->conn = PQconnectdbParams(names, values, 1);
-    if (pg->conn == NULL)
-        return error_set(err, SAGA_ENOMEM, "out of memory");
-    if (PQstatus(pg->conn) != CONNECTION_OK || PQsetnonblocking(pg->conn, 1) != 0) {
-        error_set(err, SAGA_EDB, "%s", PQerrorMessage(pg->conn));
-        pg_disconnect(pg);
-        return error_flag(err, SAGA_EDB, SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL);
-    }
-    PQsetNoticeReceiver(pg->conn, log_notice, pg);
-    return 0;
 }
 
 /* --- sending ----------------------------------------------------------- */

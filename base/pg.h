@@ -139,9 +139,13 @@ int pg_init(struct pg *pg, const char *conninfo, const char *application, int32_
             const struct saga_log *log, struct saga_error *err);
 void pg_clear(struct pg *pg);
 
-/* Opens the connection, if it is not open. One attempt, at most timeout_ms
- * (10 s if that is 0; in whole seconds, at least two) for each host, unless the
- * conninfo has a connect_timeout. Sets client_encoding to UTF8. */
+/* Whether libpq understands it: SAGA_EINVAL, which quotes nothing of it. */
+int pg_check_conninfo(const char *conninfo, struct saga_error *err);
+
+/* Opens the connection, if it is not open. At most timeout_ms (10 s if that is 0;
+ * in whole seconds, at least two) for each host, unless the conninfo has
+ * a connect_timeout. A server that refuses at once is asked twice, and
+ * err->sqlstate says why. Sets client_encoding to UTF8. */
 int pg_connect(struct pg *pg, struct saga_error *err);
 void pg_disconnect(struct pg *pg);
 bool pg_connected(const struct pg *pg);
@@ -205,6 +209,9 @@ int pg_script(struct pg *pg, const char *sql, struct saga_error *err);
 /* The server has ended the session, because it was idle inside a transaction
  * for longer than it may (idle_in_transaction_session_timeout). */
 bool pg_error_overslept(const struct saga_error *error);
+
+/* Wrong password, role, database or rights: not mended by trying again. */
+bool pg_error_lasts(const struct saga_error *error);
 
 /* --- transactions ------------------------------------------------------ */
 

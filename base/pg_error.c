@@ -33,12 +33,22 @@ static const char *const schema_missing[] = { "42P01", /* no such table */
                                               "42883", /* no such function */
                                               "3F000", /* no such schema */
                                               NULL };
+static const char *const lasting[] = { "28",    /* no such role, wrong password, pg_hba.conf */
+                                       "3D000", /* no such database */
+                                       "42501", /* no right to it */
+                                       NULL };
 static const char *const ends_session[] = { "08", "57P0", "25P03", NULL };
 
 bool
 pg_error_overslept(const struct saga_error *error)
 {
     return strcmp(error->sqlstate, "25P03") == 0;
+}
+
+bool
+pg_error_lasts(const struct saga_error *error)
+{
+    return error->code == SAGA_EDB && one_of(error->sqlstate, lasting);
 }
 
 int

@@ -82,7 +82,8 @@ check_options(const struct saga_consumer_options *options, struct saga_error *er
         return error_set(err, SAGA_EINVAL, "mode %d is none of SAGA_MODE_*", options->mode);
     if (options->mode == SAGA_MODE_REDIS && options->redis == NULL)
         return error_set(err, SAGA_EINVAL, "no redis: SAGA_MODE_REDIS has nothing else to ask");
-    return check_numbers(options, err);
+    return check_numbers(options, err) != 0 ? SAGA_EINVAL
+                                            : pg_check_conninfo(options->conninfo, err);
 }
 
 static void

@@ -260,11 +260,14 @@ batch_failed(struct saga_consumer *consumer, struct batch *batch, struct taken *
     bool connected = pg_connected(&consumer->pg);
     /* It is nobody's fault when the connection ends outside of the handlers. */
     bool alone = rc != SAGA_EFENCED && (connected || failed != NULL);
+    /* Of a batch of many it may be a handler of many who says so: alone they will tell. */
+    bool ends = failed == NULL && batch->n == 1 && rc < 0 && database_ends(err);
+    bool lost = failed == NULL && !connected && !database_ends(err);
 
     /* The budget is for what the handler does, not for what happens to us. */
     if (failed != NULL)
         failed->failures++;
-    if (batch->n == 1 && failed == NULL && rc != SAGA_EFENCED && rc != SAGA_ESCHEMA)
+    if (batch->n == 1 && failed == NULL && rc != SAGA_EFENCED && !ends)
         failed = batch->items[0];
     for (size_t i = 0; i < batch->n; i++) {
         batch->items[i]->unknown |= rc == SAGA_EUNKNOWN;
@@ -279,7 +282,7 @@ batch_failed(struct saga_consumer *consumer, struct batch *batch, struct taken *
         blame(consumer, failed, rc, err);
     if (!connected)
         pg_disconnect(&consumer->pg);
-    if (!connected || (rc == SAGA_ESCHEMA && failed == NULL))
+    if (ends || lost)
         database_failed(consumer, err);
 }
 

@@ -31,6 +31,25 @@ read_identity(struct saga_consumer *consumer, struct saga_error *err)
 }
 
 static int
+check_schema(struct saga_consumer *consumer, struct saga_error *err)
+{
+    struct saga_error why;
+    int rc = pg_exec(&consumer->pg, SQL_SCHEMA, PG_NO_ARGS, NULL, &why);
+
+    if (rc != SAGA_ESCHEMA) {
+        *err = why;
+        return rc;
+    }
+    error_set(
+        err, rc,
+        "%s; if \"sagactl migrate status\" calls the schema newer, this service needs a newer "
+        "library",
+        why.message);
+    memcpy(err->sqlstate, why.sqlstate, sizeof err->sqlstate);
+    return rc;
+}
+
+static int
 connect_once(struct saga_consumer *consumer, struct saga_error *err)
 {
     char idle[16], lock[16];
@@ -41,7 +60,7 @@ connect_once(struct saga_consumer *consumer, struct saga_error *err)
     if (rc == 0)
         rc = pg_exec(&consumer->pg, SQL_SESSION, PG_ARGS(PG_TEXT(idle), PG_TEXT(lock)), NULL, err);
     if (rc == 0)
-        rc = pg_exec(&consumer->pg, SQL_SCHEMA, PG_NO_ARGS, NULL, err);
+        rc = check_schema(consumer, err);
     if (rc == 0)
         rc = read_identity(consumer, err);
     if (rc != 0)
@@ -49,10 +68,16 @@ connect_once(struct saga_consumer *consumer, struct saga_error *err)
     return rc;
 }
 
+bool
+database_ends(const struct saga_error *err)
+{
+    return err->code == SAGA_ESCHEMA || err->code == SAGA_ENOMEM || pg_error_lasts(err);
+}
+
 void
 database_failed(struct saga_consumer *consumer, const struct saga_error *err)
 {
-    if (err->code == SAGA_ESCHEMA || err->code == SAGA_ENOMEM) {
+    if (database_ends(err)) {
         consumer->failure = *err;
         consumer->failed = err->code;
     } else if (may_log(&consumer->pg_log_ms)) {

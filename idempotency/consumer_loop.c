@@ -63,7 +63,10 @@ advance(struct saga_consumer *consumer)
 {
     bool came;
 
-    if (consumer->partitions == NULL || !database_ready(consumer))
+    /* At first also without any, because a topic may be missing for long: what is wrong with the
+     * database shows at once. */
+    if ((consumer->partitions == NULL && consumer->pg_was_connected) || !database_ready(consumer) ||
+        consumer->partitions == NULL)
         return false;
     chores(consumer);
     came = take_all(consumer);
@@ -108,8 +111,8 @@ next_due_ms(const struct saga_consumer *consumer)
 {
     int64_t due = clock_mono_ms() + TICK_MS;
 
-    /* Without a partition nobody connects, nor waits for it. */
-    if (consumer->pg.conn == NULL && consumer->partitions != NULL)
+    /* Without a partition nobody connects again, nor waits for it. */
+    if (consumer->pg.conn == NULL && (consumer->partitions != NULL || !consumer->pg_was_connected))
         return consumer->pg_due_ms < due ? consumer->pg_due_ms : due;
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next)
         earlier(&due, !at->settled    ? at->settle_ms

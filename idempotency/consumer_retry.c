@@ -258,22 +258,20 @@ retry_parked(struct saga_consumer *consumer, bool at_once)
     struct saga_error err = { 0 };
     struct pg_array topics;
     bool asked = false, found = false;
-    int rc;
 
     if (!pg_connected(&consumer->pg) || (!at_once && clock_mono_ms() < consumer->look_ms))
         return false;
-    rc = topics_of(consumer, &topics, &err);
-    if (rc == 0)
-        rc = is_asked(consumer, &topics, &asked, &err);
-    if (rc == 0 && asked)
+    if (topics_of(consumer, &topics, &err) == 0 && is_asked(consumer, &topics, &asked, &err) == 0 &&
+        asked)
         found = try_one(consumer, &topics, &err);
     /* One after the other, as long as there are any. */
     if (!found)
         consumer->look_ms = clock_mono_ms() + LOOK_MS;
-    if (rc != 0 || (err.code != 0 && !pg_connected(&consumer->pg)))
-        database_failed(consumer, &err);
     if (!pg_connected(&consumer->pg))
         pg_disconnect(&consumer->pg);
+    /* What was found and has failed is the handler's. */
+    if (!found && err.code != 0)
+        database_failed(consumer, &err);
     pg_array_clear(&topics);
     return found;
 }

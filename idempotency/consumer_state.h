@@ -161,6 +161,8 @@ bool database_ready(struct saga_consumer *consumer);
 bool database_same(struct saga_consumer *consumer);
 /* The same, when it has just said which one it is. If another one, the connection is given up. */
 bool database_is(struct saga_consumer *consumer, const char *identity);
+/* Whether a statement of ours has failed for good: a person has to mend it. */
+bool database_ends(const struct saga_error *err);
 /* What a failed statement of ours means for the consumer as a whole. */
 void database_failed(struct saga_consumer *consumer, const struct saga_error *err);
 

@@ -13,9 +13,17 @@
 
 #define SQL_INBOX_RECEIVE_MANY "SELECT n, verdict FROM idempotency.receive($1, $2, $3, $4, $5, $6)"
 
-/* Asked at once, so that a missing schema shows before the first message. */
+/* Asked at once, so that a schema of another version shows before the first message: what the
+ * statements below need that has not always been there, or may go. */
 #define SQL_SCHEMA                                                                                 \
-    "SELECT FROM idempotency.inbox, idempotency.consumer_offset, idempotency.quarantine LIMIT 0"
+    "SELECT o.open_in, q.hash, k.request, p.request, h.keep,"                                      \
+    " 'idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[])'::regprocedure,"    \
+    " 'idempotency.park(text, text, bytea, uuid, bytea, integer, bigint, text[], bytea, text,"     \
+    " integer)'::regprocedure,"                                                                    \
+    " 'idempotency.take_retried(text, text[], integer)'::regprocedure,"                            \
+    " 'idempotency.clean_up(integer, integer)'::regprocedure"                                      \
+    " FROM idempotency.inbox, idempotency.consumer_offset o, idempotency.quarantine q,"            \
+    " idempotency.parked_key k, idempotency.parked p, idempotency.horizon h WHERE false"
 
 /* The transaction of somebody who was stopped would hold the inbox row, and
  * with it his successor, for as long as the operating system keeps the

@@ -151,20 +151,6 @@ check_options(const struct saga_relay_options *options, struct saga_error *err)
 }
 
 static int
-check_conninfo(const char *conninfo, struct saga_error *err)
-{
-    char *why = NULL;
-    PQconninfoOption *options = PQconninfoParse(conninfo != NULL ? conninfo : "", &why);
-    int rc = 0;
-
-    if (options == NULL)
-        rc = error_set(err, SAGA_EINVAL, "conninfo: %s", why != NULL ? why : "out of memory");
-    PQconninfoFree(options);
-    PQfreemem(why);
-    return rc;
-}
-
-static int
 set_up(struct saga_relay *relay, const struct saga_relay_options *options, struct saga_error *err)
 {
     struct publisher *p = &relay->publisher;
@@ -233,7 +219,7 @@ saga_relay_new(struct saga_relay **relay, const struct saga_relay_options *optio
     if (rc == 0)
         rc = check_options(&read, err);
     if (rc == 0)
-        rc = check_conninfo(read.conninfo, err);
+        rc = pg_check_conninfo(read.conninfo, err);
     if (rc != 0)
         return rc;
     made = calloc(1, sizeof *made);

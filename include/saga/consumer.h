@@ -83,7 +83,8 @@ struct saga_consumer_options {
  * Makes a consumer; connects to nothing yet.
  *
  * Returns 0, or
- *   SAGA_EINVAL  an option is missing or wrong; the message says which. Also:
+ *   SAGA_EINVAL  an option is missing or wrong; the message says which, and
+ *                quotes nothing of conninfo, which may hold a password. Also:
  *                a Redis that is not on this host without `redis_remote`,
  *                SAGA_MODE_REDIS without `redis`, and
  *                a property that librdkafka does not know
@@ -189,11 +190,17 @@ enum {
 /*
  * Runs on the calling thread until saga_consumer_stop(), or until there is
  * nothing left to do. While PostgreSQL or Kafka cannot be reached it keeps
- * trying, and logs that once a minute. May be called again.
+ * trying, and logs that once a minute. A topic that is missing is waited for.
+ * The database is looked at before that: what a person has to mend ends the run,
+ * also later. May be called again.
  *
  * Returns 0, or
  *   SAGA_EINVAL  nothing is subscribed
- *   SAGA_ESCHEMA the schema is missing or too old: run `sagactl migrate up`
+ *   SAGA_ESCHEMA the schema is missing or too old: run `sagactl migrate up`; or
+ *                newer than this library
+ *   SAGA_EDB     PostgreSQL knows no such role or database, or refuses its password
+ *                or its rights (`sqlstate` 28xxx, 3D000, 42501). Where conninfo
+ *                names several hosts, only if the first one says so
  *   SAGA_EBROKER Kafka will have no more of this handle (fatal; another member
  *                has taken its group.instance.id, for instance)
  *   SAGA_ENOMEM
