@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_FIRST_MS = 100, RETRY_LONGEST_MS = 10000, LOG_EVERY_MS = 60000 };
+enum { RETRY_FIRST_MS = 100, RETRY_LONGEST_MS = 10000 };
+enum { OUTAGE_LOG_MS = 10000, LASTING_LOG_MS = 60000 };
 
 struct gate {
     struct gate_address address;
@@ -27,7 +28,10 @@ struct gate {
     int32_t timeout_ms;
     bool no_set_get;  /* older than Redis 7: SET cannot NX and GET at once */
     int32_t failures; /* without a success since */
-    int64_t retry_at_ms, log_at_ms;
+    int64_t retry_at_ms;
+    int64_t log_at_ms;      /* not before */
+    int32_t unlogged;       /* outages since */
+    bool outage_logged;     /* the present one was; so its end will be */
     struct buffer commands; /* being made */
     char name[GATE_NAME_MAX];
 };
@@ -76,6 +80,25 @@ gate_circuit(const struct gate *gate)
     return clock_mono_ms() < gate->retry_at_ms ? GATE_OPEN : GATE_HALF_OPEN;
 }
 
+/* A Redis that comes and goes is logged now and then, by outages; one that stays away, too. */
+static void
+log_outage(struct gate *gate, int64_t now, const char *said)
+{
+    bool is_counted = gate->failures > 1 && !gate->outage_logged;
+
+    if (now < gate->log_at_ms) {
+        gate->unlogged += gate->failures == 1;
+        return;
+    }
+    log_event(gate->log, SAGA_LOG_WARNING,
+              "Redis is of no use; going on without it, the inbox recognises duplicates",
+              LOG_TEXT("redis", gate->address.host), LOG_INT("port", gate->address.port),
+              LOG_TEXT("said", said), LOG_INT("unlogged_outages", gate->unlogged - is_counted));
+    gate->log_at_ms = now + LASTING_LOG_MS;
+    gate->unlogged = 0;
+    gate->outage_logged = true;
+}
+
 static void
 failed(struct gate *gate, const char *said)
 {
@@ -84,20 +107,17 @@ failed(struct gate *gate, const char *said)
     gate->failures++;
     gate->retry_at_ms =
         now + backoff_ms(RETRY_FIRST_MS, RETRY_LONGEST_MS, gate->failures, backoff_random());
-    if (now < gate->log_at_ms)
-        return;
-    gate->log_at_ms = now + LOG_EVERY_MS;
-    log_event(gate->log, SAGA_LOG_WARNING,
-              "Redis is of no use; going on without it, the inbox recognises duplicates",
-              LOG_TEXT("redis", gate->address.host), LOG_INT("port", gate->address.port),
-              LOG_TEXT("said", said));
+    log_outage(gate, now, said);
 }
 
 static void
 worked(struct gate *gate)
 {
-    if (gate->failures > 0)
+    if (gate->outage_logged) {
         log_event(gate->log, SAGA_LOG_INFO, "Redis answers again");
+        gate->log_at_ms = clock_mono_ms() + OUTAGE_LOG_MS;
+        gate->outage_logged = false;
+    }
     gate->failures = 0;
 }
 

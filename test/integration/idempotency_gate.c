@@ -3,6 +3,7 @@
  * The gate against a real Redis, behind a proxy that loses and delays, and
  * against one that talks nonsense.
  */
+#include "base/clock.h"
 #include "idempotency/gate.h"
 #include "test/support/proxy.h"
 #include "test/support/redis.h"
@@ -12,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -292,6 +294,97 @@ START_TEST(test_gate_asks_an_older_redis_in_two_commands)
 }
 END_TEST
 
+/* --- what is logged -------------------------------------------------------------- */
+
+static int64_t ahead_ms;
+static char logged[8][40]; /* "unlogged_outages" of a warning, or "again" */
+static int n_logged;
+
+static int64_t
+clock_ahead(void)
+{
+    return monotonic_us() / 1000 + ahead_ms;
+}
+
+static void
+note_log(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    const char *what = strrchr(message, ' ') + 1;
+
+    (void)user;
+    for (; level == SAGA_LOG_WARNING && fields->name != NULL; fields++)
+        if (strcmp(fields->name, "unlogged_outages") == 0)
+            what = fields->value;
+    ck_assert_int_lt(n_logged, 8);
+    snprintf(logged[n_logged++], sizeof logged[0], "%s", what);
+}
+
+/* The circuit's delay after one failure passes at once. */
+static void
+come_back(struct gate *gate, struct proxy *proxy, const char *mark)
+{
+    proxy_refuse(proxy, false);
+    ahead_ms += 300;
+    enter(gate, mark, hash);
+    ck_assert_int_eq(gate_circuit(gate), GATE_CLOSED);
+}
+
+static void
+go_away(struct gate *gate, struct proxy *proxy, const char *mark)
+{
+    proxy_refuse(proxy, true);
+    proxy_cut_now(proxy);
+    WAIT_UNTIL((enter(gate, mark, hash), gate_circuit(gate) != GATE_CLOSED), 3000);
+}
+
+START_TEST(test_gate_logs_a_redis_that_comes_and_goes_once_in_ten_seconds)
+{
+    struct saga_log log = { .write = note_log, .level = SAGA_LOG_INFO };
+    struct proxy *proxy = given_proxy(redis_address());
+    const char *mark = unique_name("mark");
+    const struct gate_options options = { .address = proxy_address(proxy),
+                                          .timeout_ms = 200,
+                                          .lease_ms = 30000,
+                                          .window_ms = 30000,
+                                          .log = &log };
+    struct gate *gate = NULL;
+
+    ck_assert_int_eq(gate_new(&gate, &options, NULL), 0);
+    at_test_end(free_gate, gate);
+    clock_replace(NULL, clock_ahead);
+    enter(gate, mark, hash);
+    for (int i = 0; i < 5; i++) {
+        go_away(gate, proxy, mark);
+        come_back(gate, proxy, mark);
+    }
+    ck_assert_int_eq(n_logged, 2);
+    ck_assert_str_eq(logged[0], "0");
+    ck_assert_str_eq(logged[1], "again");
+
+    ahead_ms += 10000;
+    go_away(gate, proxy, mark);
+    ck_assert_int_eq(n_logged, 3);
+    ck_assert_str_eq(logged[2], "4");
+    come_back(gate, proxy, mark);
+    ck_assert_str_eq(logged[3], "again");
+
+    /* Nobody has heard of this one; but it lasts, and then they do. */
+    go_away(gate, proxy, mark);
+    ck_assert_int_eq(n_logged, 4);
+    ahead_ms += 11000;
+    enter(gate, mark, hash);
+    ck_assert_int_eq(n_logged, 5);
+    ck_assert_str_eq(logged[4], "0");
+    ahead_ms += 30000;
+    enter(gate, mark, hash);
+    ck_assert_int_eq(n_logged, 5);
+    ahead_ms += 31000;
+    enter(gate, mark, hash);
+    ck_assert_int_eq(n_logged, 6);
+    clock_replace(NULL, NULL);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -305,7 +398,8 @@ main(void)
                        test_gate_without_redis_costs_nothing_and_notices_its_return_i8,
                        test_gate_does_not_wait_for_a_redis_that_stands_still_i8,
                        test_gate_goes_on_after_every_kind_of_nonsense_i8,
-                       test_gate_asks_an_older_redis_in_two_commands),
+                       test_gate_asks_an_older_redis_in_two_commands,
+                       test_gate_logs_a_redis_that_comes_and_goes_once_in_ten_seconds),
         .timeout_s = 40,
     });
 }
