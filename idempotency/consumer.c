@@ -236,19 +236,21 @@ saga_consumer_stop(struct saga_consumer *consumer)
 }
 
 /* Any statement ends the idleness of the transaction. */
-void
+int
 saga_consumer_keep_alive(struct saga_consumer *consumer)
 {
+    int rc = marks_keep_lease(consumer);
     PGconn *conn = consumer->pg.conn;
     struct pg tx = pg_borrow(conn); /* the handler's: never closed under its hands */
     struct saga_error ignored;
 
     if (!kafka_alive(consumer) || !pg_in_transaction(&consumer->pg) ||
         PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
-        return;
+        return rc;
     /* What fails here fails the handler's next statement, too. */
     (void)pg_exec(&tx, "SELECT", PG_NO_ARGS, NULL, &ignored);
     PQsetnonblocking(conn, 0);
+    return rc;
 }
 
 /* --- routes ------------------------------------------------------------------ */

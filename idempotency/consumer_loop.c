@@ -80,6 +80,7 @@ advance(struct saga_consumer *consumer)
     if (consumer->options.mode != SAGA_MODE_REDIS ||
         marks_lease(consumer, consumer->batch.items[0]))
         batch_apply(consumer);
+    marks_forget_lease(consumer);
     return true;
 }
 

@@ -121,10 +121,61 @@ marks_done(struct saga_consumer *consumer, const struct batch *batch)
 
 /* --- Redis alone ------------------------------------------------------------------ */
 
+/* From when it was asked for: that is earlier than Redis counts. */
+static void
+hold_lease(struct saga_consumer *consumer, const struct gate_question *question, int64_t from_ms)
+{
+    enum { EARLY = 3 }; /* with two more chances before it ends */
+
+    consumer->lease.held = true;
+    consumer->lease.lost = false;
+    consumer->lease.question = *question;
+    consumer->lease.until_ms = from_ms + consumer->options.lease_ms;
+    consumer->lease.again_ms = from_ms + consumer->options.lease_ms / EARLY;
+}
+
+int
+marks_keep_lease(struct saga_consumer *consumer)
+{
+    int64_t now = clock_mono_ms();
+    char prefix[GATE_NAME_MAX];
+
+    if (!consumer->lease.held || (!consumer->lease.lost && now < consumer->lease.again_ms))
+        return 0;
+    if (consumer->lease.lost)
+        return SAGA_EFENCED;
+    mark_prefix(consumer, prefix);
+    switch (gate_prolong(consumer->gate, prefix, &consumer->lease.question)) {
+    case GATE_LEASE_OURS:
+        hold_lease(consumer, &consumer->lease.question, now);
+        return 0;
+    case GATE_LEASE_LOST:
+        consumer->lease.lost = true;
+        return SAGA_EFENCED;
+    default:
+        return now < consumer->lease.until_ms ? 0 : SAGA_EUNKNOWN;
+    }
+}
+
+void
+marks_forget_lease(struct saga_consumer *consumer)
+{
+    consumer->lease.held = false;
+}
+
+/* Our own mark of an attempt before lives only for what that has left of it. */
+static bool
+lease_is_fresh(struct saga_consumer *consumer, const struct taken *taken, const char *prefix,
+               const struct gate_question *question)
+{
+    return taken->attempt == 0 || gate_prolong(consumer->gate, prefix, question) == GATE_LEASE_OURS;
+}
+
 bool
 marks_lease(struct saga_consumer *consumer, struct taken *taken)
 {
     struct gate_question question = { .verdict = GATE_GO };
+    int64_t now = clock_mono_ms();
     char prefix[GATE_NAME_MAX];
 
     if (taken->record.flaw != NULL || taken->given_up != NULL)
@@ -132,8 +183,14 @@ marks_lease(struct saga_consumer *consumer, struct taken *taken)
     mark_prefix(consumer, prefix);
     set_question(&question, taken);
     gate_enter(consumer->gate, prefix, &question, 1, true);
-    if (question.leased && gate_circuit(consumer->gate) == GATE_CLOSED)
-        return true;
+    if (question.leased && gate_circuit(consumer->gate) == GATE_CLOSED) {
+        if (lease_is_fresh(consumer, taken, prefix, &question)) {
+            hold_lease(consumer, &question, now);
+            return true;
+        }
+        hand_put_back(&taken->item, now + BUSY_MS);
+        return false;
+    }
     if (question.verdict == GATE_SKIP) {
         take_verdict(consumer, taken, GATE_SKIP);
         return false;

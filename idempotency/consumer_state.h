@@ -103,6 +103,12 @@ struct saga_consumer {
     int64_t database_ms; /* when that was last seen */
     char identity[96];   /* the same, as part of every mark's name */
     struct gate *gate;   /* NULL: none */
+    /* In SAGA_MODE_REDIS: of the message whose handler is at work. */
+    struct {
+        bool held, lost;
+        struct gate_question question;
+        int64_t until_ms, again_ms; /* it ends; it is prolonged not before */
+    } lease;
     /* Rooms for one batch, or for one question. */
     struct gate_question *questions;
     const struct saga_record **records;
@@ -178,6 +184,11 @@ void marks_ask(struct saga_consumer *consumer);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */
 bool marks_lease(struct saga_consumer *consumer, struct taken *taken);
+/* While the handler is at work: 0, SAGA_EFENCED, or SAGA_EUNKNOWN; see
+ * saga_consumer_keep_alive(). */
+int marks_keep_lease(struct saga_consumer *consumer);
+/* It has ended. */
+void marks_forget_lease(struct saga_consumer *consumer);
 /* After the COMMIT. */
 void marks_done(struct saga_consumer *consumer, const struct batch *batch);
 

@@ -344,6 +344,44 @@ gate_enter(struct gate *gate, const char *prefix, struct gate_question *question
         lease_the_rest(&round, prefix, deadline);
 }
 
+/* One command, as a mark that has expired between two of them may be another's
+ * by then. The answer is a text, like all that we ask for. */
+static const char prolong[] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end "
+                              "redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 'ours'";
+
+static void
+take_lease(void *user, size_t i, const redisReply *reply)
+{
+    enum gate_lease *lease = user;
+
+    (void)i;
+    if (reply->type == REDIS_REPLY_STRING)
+        *lease = strcmp(reply->str, "ours") == 0 ? GATE_LEASE_OURS : GATE_LEASE_LOST;
+}
+
+enum gate_lease
+gate_prolong(struct gate *gate, const char *prefix, const struct gate_question *question)
+{
+    int64_t deadline = clock_mono_ms() + gate->timeout_ms;
+    enum gate_lease lease = GATE_LEASE_UNKNOWN;
+    struct hearing hearing = { .take = take_lease, .user = &lease };
+    const char *name = name_of(gate, prefix, question);
+    const struct saga_bytes argv[] = { TEXT("EVAL"), TEXT(prolong),    TEXT("1"),
+                                       TEXT(name),   TEXT(gate->busy), TEXT(gate->lease) };
+
+    if (!get_ready(gate, deadline))
+        return GATE_LEASE_UNKNOWN;
+    gate->commands.len = 0;
+    add_command(gate, 6, argv);
+    if (!send_commands(gate, 1, deadline) || !receive(gate, &hearing, deadline))
+        return GATE_LEASE_UNKNOWN;
+    if (hearing.error[0] != '\0')
+        failed(gate, hearing.error);
+    else
+        worked(gate);
+    return lease;
+}
+
 void
 gate_done(struct gate *gate, const char *prefix, const struct gate_question *questions, size_t n)
 {

@@ -74,6 +74,17 @@ enum { GATE_MANY = 1000 };
 void gate_enter(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n,
                 bool lease);
 
+enum gate_lease {
+    GATE_LEASE_OURS,   /* it lives for another lease_ms */
+    GATE_LEASE_LOST,   /* it has expired, and somebody else may have been at it since */
+    GATE_LEASE_UNKNOWN /* Redis did not say */
+};
+
+/* Prolongs the mark "busy" if it is still ours; never makes a new one. Blocks as
+ * gate_enter(). */
+enum gate_lease gate_prolong(struct gate *gate, const char *prefix,
+                             const struct gate_question *question);
+
 /* After the COMMIT: "done" for window_ms. Best effort, and does not wait for the
  * answer. */
 void gate_done(struct gate *gate, const char *prefix, const struct gate_question *questions,

@@ -33,8 +33,9 @@ enum {
      * "done" after the COMMIT; no row in the inbox, each message in a transaction
      * of its own. It cannot promise that the effect happens once: a message is
      * handed over again after a crash between its effect and its mark, when its
-     * handler took longer than lease_ms, when it comes again after window_ms, and
-     * when Redis has lost the mark. Without Redis everything waits.
+     * handler was silent for longer than lease_ms (saga_consumer_keep_alive()),
+     * when it comes again after window_ms, and when Redis has lost the mark.
+     * Without Redis everything waits.
      */
     SAGA_MODE_REDIS = 2
 };
@@ -216,10 +217,18 @@ SAGA_API void saga_consumer_stop(struct saga_consumer *consumer);
 /*
  * For handlers that take long, called from inside of one: says to Kafka that this
  * member lives (max.poll.interval.ms), and to PostgreSQL that its transaction is
- * not idle (idle_in_tx_ms). Cheap: it does something once a second. Does not
- * prolong the lease of SAGA_MODE_REDIS.
+ * not idle (idle_in_tx_ms). In SAGA_MODE_REDIS it prolongs the message's lease,
+ * if it is called more often than every lease_ms. Cheap: it does something once a
+ * second, and asks Redis each third of lease_ms, for redis_timeout_ms at most.
+ *
+ * Returns 0, or, in SAGA_MODE_REDIS only,
+ *   SAGA_EFENCED  the lease has ended, and another consumer may be at this message
+ *                 or have finished it: do no more outside of PostgreSQL, and return
+ *                 a negative code. So it says until the handler returns
+ *   SAGA_EUNKNOWN Redis has not answered for as long as the lease was to live, so
+ *                 that it may be as above; a later call can find it still ours
  */
-SAGA_API void saga_consumer_keep_alive(struct saga_consumer *consumer);
+SAGA_API int saga_consumer_keep_alive(struct saga_consumer *consumer);
 
 /* What is known of Redis. */
 enum {

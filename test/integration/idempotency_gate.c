@@ -67,6 +67,14 @@ given_redis(void)
     return redis_open(redis_address());
 }
 
+static enum gate_lease
+prolong(struct gate *gate, const char *mark)
+{
+    const struct gate_question question = { .hash = hash };
+
+    return gate_prolong(gate, mark, &question);
+}
+
 START_TEST(test_gate_tells_new_busy_and_done_apart_i4)
 {
     const char *mark = unique_name("mark");
@@ -129,6 +137,38 @@ answers_after_going_on(struct gate *gate, const char *mark, struct proxy *proxy)
 
 /* trap: I3: whichever answer is lost, the next question goes on: at once by
  * our own token, never waiting for ourselves. */
+/* trap: I5 */
+START_TEST(test_gate_prolongs_a_lease_only_while_it_is_its_own_i5)
+{
+    const char *mark = unique_name("mark");
+    struct gate *one = given_gate(redis_address(), 400, 30000);
+    struct gate *two = given_gate(redis_address(), 30000, 30000);
+
+    ck_assert_int_eq(prolong(one, mark), GATE_LEASE_LOST); /* and none is made */
+    ck_assert_int_eq(enter(one, mark, hash), GATE_GO);
+    STAYS_TRUE(prolong(one, mark) == GATE_LEASE_OURS && enter(two, mark, hash) == GATE_BUSY, 1000);
+    WAIT_UNTIL(enter(two, mark, hash) == GATE_GO, 5000);
+    ck_assert_int_eq(prolong(one, mark), GATE_LEASE_LOST);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_BUSY);
+    done(two, mark, hash);
+    ck_assert_int_eq(prolong(two, mark), GATE_LEASE_LOST);
+    ck_assert_int_eq(enter(one, mark, hash), GATE_SKIP);
+}
+END_TEST
+
+START_TEST(test_gate_does_not_know_of_a_lease_what_redis_does_not_say_i8)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    struct gate *gate = given_gate(server->address, 30000, 30000);
+
+    ck_assert_int_eq(enter(gate, "mark", hash), GATE_GO);
+    server_freeze(server);
+    ck_assert_int_eq(prolong(gate, "mark"), GATE_LEASE_UNKNOWN);
+    server_thaw(server);
+    WAIT_UNTIL(prolong(gate, "mark") == GATE_LEASE_OURS, 20000);
+}
+END_TEST
+
 START_TEST(test_gate_that_meets_its_own_mark_goes_on_i3)
 {
     for (int nth = 1; nth <= 4; nth++) {
@@ -393,6 +433,8 @@ main(void)
         .tests = TESTS(test_gate_tells_new_busy_and_done_apart_i4,
                        test_gate_busy_ends_with_the_lease_and_done_with_the_window_i4_i6,
                        test_gate_of_one_who_slept_past_its_lease_leaves_the_successors_mark_i5,
+                       test_gate_prolongs_a_lease_only_while_it_is_its_own_i5,
+                       test_gate_does_not_know_of_a_lease_what_redis_does_not_say_i8,
                        test_gate_that_meets_its_own_mark_goes_on_i3,
                        test_gate_never_takes_a_late_answer_for_the_next_questions_i24,
                        test_gate_without_redis_costs_nothing_and_notices_its_return_i8,

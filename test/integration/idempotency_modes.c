@@ -105,6 +105,87 @@ START_TEST(test_consumers_whose_clocks_are_apart_believe_each_others_marks_i22)
 }
 END_TEST
 
+struct work {
+    const struct fixture *fixture;
+    struct saga_consumer *consumer;
+    redisContext *redis;
+};
+
+static const char *
+mark_of(const struct work *work)
+{
+    const char *mark =
+        redis_text(work->redis, "GET saga:mark:-:%s:%s", work->fixture->group, id_of(0));
+
+    return mark != NULL ? mark : "nothing";
+}
+
+static struct work
+given_work(void)
+{
+    return (struct work){ .fixture = given_consumer_fixture(1),
+                          .redis = redis_open(redis_address()) };
+}
+
+/* Longer than its lease, and says so. */
+static int
+work_on(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    struct work *work = user;
+
+    STAYS_TRUE(saga_consumer_keep_alive(work->consumer) == 0 &&
+                   strncmp(mark_of(work), "busy:", 5) == 0,
+               1800);
+    return apply_effect(tx, record, user, err);
+}
+
+/* Its lease is its own for as long as it works. trap: I5 */
+START_TEST(test_redis_mode_keeps_the_lease_of_a_long_handler_i5)
+{
+    struct work work = given_work();
+
+    work.consumer = GIVEN_CONSUMER(work.fixture, .redis = redis_address(), .mode = SAGA_MODE_REDIS,
+                                   .handler = work_on, .user = &work, .lease_ms = 1000);
+    produce_messages(work.fixture, 0, 1);
+    run_until_idle(work.consumer);
+    expect_effects(work.fixture, 1, 1);
+    ck_assert_ptr_nonnull(strstr(mark_of(&work), "done:"));
+    redisFree(work.redis);
+}
+END_TEST
+
+/* As if it had slept, and another one had taken over. */
+static int
+lose_the_lease(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    struct work *work = user;
+
+    if (atomic_fetch_add(&calls, 1) > 0)
+        return apply_effect(tx, record, user, err);
+    redis_text(work->redis, "SET saga:mark:-:%s:%s busy:ffffffffffffffff PX 1500",
+               work->fixture->group, id_of(0));
+    WAIT_UNTIL(saga_consumer_keep_alive(work->consumer) == SAGA_EFENCED, 5000);
+    ck_assert_int_eq(saga_consumer_keep_alive(work->consumer), SAGA_EFENCED);
+    ck_assert_str_eq(mark_of(work), "busy:ffffffffffffffff");
+    return SAGA_ESTATE;
+}
+
+/* trap: I5 */
+START_TEST(test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5)
+{
+    struct work work = given_work();
+
+    work.consumer = GIVEN_CONSUMER(work.fixture, .redis = redis_address(), .mode = SAGA_MODE_REDIS,
+                                   .handler = lose_the_lease, .user = &work, .lease_ms = 500,
+                                   .retry_first_ms = 10);
+    produce_messages(work.fixture, 0, 1);
+    run_until_idle(work.consumer);
+    ck_assert_int_eq(atomic_load(&calls), 2);
+    expect_effects(work.fixture, 1, 1);
+    redisFree(work.redis);
+}
+END_TEST
+
 /* Nobody is there to tell, and nothing else knows. */
 START_TEST(test_redis_mode_waits_for_redis)
 {
@@ -214,6 +295,8 @@ main(void)
         .tests = TESTS(test_redis_mode_drops_duplicates_within_the_window_and_keeps_no_rows,
                        test_redis_mode_takes_over_when_the_lease_ends_i4,
                        test_consumers_whose_clocks_are_apart_believe_each_others_marks_i22,
+                       test_redis_mode_keeps_the_lease_of_a_long_handler_i5,
+                       test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5,
                        test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
                        test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21),
         .timeout_s = 60,
