@@ -3,11 +3,13 @@
  * A relay that publishes in transactions of Kafka dies before and after it
  * commits one.
  */
+#include "test/support/crash_points.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct process *
 relay_once(const char *conninfo)
@@ -38,15 +40,12 @@ dies_at(const char *point, int committed)
     PQfinish(conn);
 }
 
-START_TEST(test_transactions_killed_before_a_commit_show_nothing)
+START_TEST(test_transactions_killed_before_a_commit_show_nothing_and_after_it_come_again)
 {
-    dies_at("transaction.before_commit", 0);
-}
-END_TEST
+    const char *const *point = crash_points_of("crash/outbox_transaction");
 
-START_TEST(test_transactions_killed_after_a_commit_come_again)
-{
-    dies_at("transaction.after_commit", 20);
+    for (; *point != NULL; point++)
+        dies_at(*point, strstr(*point, ".before_") != NULL ? 0 : 20);
 }
 END_TEST
 
@@ -55,8 +54,8 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "crash/outbox_transaction",
-        .tests = TESTS(test_transactions_killed_before_a_commit_show_nothing,
-                       test_transactions_killed_after_a_commit_come_again),
+        .tests =
+            TESTS(test_transactions_killed_before_a_commit_show_nothing_and_after_it_come_again),
         .timeout_s = 60,
     });
 }

@@ -13,6 +13,7 @@
  * Which points there are is told by the source. One at which nobody dies fails
  * the sweep.
  */
+#include "test/support/crash_points.h"
 #include "test/support/db.h"
 #include "test/support/member.h"
 #include "test/support/run.h"
@@ -342,15 +343,6 @@ END_TEST
 
 enum { ROUNDS = 4 };
 
-/* Nothing is parked in the shop, and its topics are not compacted: other programs of
- * this directory see to these. */
-static bool
-is_of_others(const char *point)
-{
-    return strncmp(point, "parked.", 7) == 0 || strncmp(point, "retry.", 6) == 0 ||
-           strncmp(point, "redo.", 5) == 0 || strncmp(point, "transaction.", 12) == 0;
-}
-
 /* Only after all of the above; a chosen few cannot tell. */
 START_TEST(test_sweep_misses_no_point_of_the_source)
 {
@@ -358,7 +350,8 @@ START_TEST(test_sweep_misses_no_point_of_the_source)
 
     score_print_points(score);
     for (int point = 0; point < score->n_points; point++)
-        if (!point_swept(score, point) && !is_of_others(score->points[point].name))
+        if (!point_swept(score, point) &&
+            strcmp(crash_point_owner(score->points[point].name), "crash/sweep") == 0)
             missed = text_of("%s\n%s in %s", missed, score->points[point].name,
                              score->points[point].file);
     ck_assert_msg(score->rounds < ROUNDS || *missed == '\0', "nobody ever died at:%s", missed);

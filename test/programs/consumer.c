@@ -4,13 +4,14 @@
  * for each message that it applies, which has no unique key, so that what is
  * applied twice is there twice.
  *
- *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [fail=N] [many]
+ *     consumer CONNINFO GROUP BROKERS REDIS|- TOPIC idle|stop [hold] [fail=N] [poison] [many]
  *         [option=NUMBER ...] [property=value ...]
  *
  * "hold": the first call of the handler prints "holding" and then waits inside
  * the transaction until the server ends its session, having had nothing to do in
  * it. "fail": each N-th call of it is undone, to be made again: by its answer, or
- * by a statement that fails. "many": it takes a whole batch. Options are those of
+ * by a statement that fails. "poison": it always fails on what begins with "bad".
+ * "many": it takes a whole batch. Options are those of
  * struct saga_consumer_options that are named below, properties are librdkafka's.
  */
 #include "base/log.h"
@@ -26,7 +27,7 @@
 #include <string.h>
 
 static struct saga_consumer *consumer;
-static bool hold, many;
+static bool hold, poison, many;
 static int fail_each, calls;
 
 static struct saga_consumer_options options = { SAGA_CONSUMER_OPTIONS };
@@ -34,6 +35,7 @@ static const struct {
     const char *name;
     int32_t *value;
 } numbers[] = {
+    { "attempts_max=", &options.attempts_max },
     { "batch_rows=", &options.batch_rows },
     { "idle_in_tx_ms=", &options.idle_in_tx_ms },
     { "lease_ms=", &options.lease_ms },
@@ -98,6 +100,8 @@ apply_effect(PGconn *tx, const struct saga_record *record, void *user, struct sa
         wait_for_its_end(tx);
     }
     calls++;
+    if (poison && record->payload.len >= 3 && memcmp(record->payload.data, "bad", 3) == 0)
+        return SAGA_HANDLER_RETRY;
     return fail_each > 0 && calls % fail_each == 0 ? fail(tx) : rc;
 }
 
@@ -133,6 +137,8 @@ read_properties(char **args, struct saga_pair *properties)
 
         if (strcmp(*args, "hold") == 0) {
             hold = true;
+        } else if (strcmp(*args, "poison") == 0) {
+            poison = true;
         } else if (strcmp(*args, "many") == 0) {
             many = true;
         } else if (read_number(*args)) {
