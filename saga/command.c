@@ -74,7 +74,8 @@ read_command(struct handling *handling, const char *consumer, const struct defin
 }
 
 static int
-pass_barrier(struct handling *handling, struct saga_bytes payload, struct saga_error *err)
+pass_barrier(struct handling *handling, struct saga_bytes payload, bool duplicate,
+             struct saga_error *err)
 {
     const struct pg_arg json = { .type = PG_OID_TEXT, .data = payload.data, .len = payload.len };
     struct pg_statement statements[BARRIER_STATEMENTS + 2];
@@ -85,8 +86,11 @@ pass_barrier(struct handling *handling, struct saga_bytes payload, struct saga_e
     statements[0] = (struct pg_statement){
         .sql = SQL_COMMAND_VALUES, .args = &json, .n_args = 1, .rows = &handling->values
     };
+    if (duplicate)
+        statements[n++] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
     n += barrier_enter(&handling->barrier, &handling->key, &statements[n]);
-    statements[n++] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
+    if (!duplicate)
+        statements[n++] = (struct pg_statement){ .sql = SQL_COMMAND_SAVEPOINT };
     rc = pg_batch(handling->pg, statements, n, &error);
     if (rc != 0 && error.index == 0 && wire_payload_refused(&error))
         return error_set(err, SAGA_EINVAL, "the payload is not a JSON object: %s", error.message);
@@ -218,6 +222,29 @@ call_function(struct handling *handling, void *user, struct saga_error *err)
     }
 }
 
+/* The inbox knows the command and the barrier does not. An operator has given it
+ * up: it is left at that, and nobody is told; the orchestrator asks again if it
+ * still wants to know. Or its answer was removed too early: to run it again would
+ * do it twice. */
+static int
+not_again(struct handling *handling, struct saga_error *err)
+{
+    struct pg_rows discarded = PG_ROWS_INIT;
+    const struct pg_arg args[] = { PG_TEXT(handling->key.consumer),
+                                   PG_UUID(&handling->key.message_id) };
+    const struct pg_statement statements[] = {
+        { .sql = SQL_COMMAND_UNDO },
+        { .sql = SQL_COMMAND_DISCARDED, .args = args, .n_args = 2, .rows = &discarded },
+    };
+    int rc = pg_batch(handling->pg, statements, 2, err);
+
+    if (rc == 0 && !pg_bool(&discarded, 0, 0))
+        rc = error_set(err, SAGA_EINVAL,
+                       "this command was answered before, and the barrier has lost the answer");
+    pg_rows_clear(&discarded);
+    return rc;
+}
+
 static int
 carry_out(struct handling *handling, bool duplicate, void *user, struct saga_error *err)
 {
@@ -225,13 +252,7 @@ carry_out(struct handling *handling, bool duplicate, void *user, struct saga_err
 
     switch (barrier_verdict(&handling->barrier)) {
     case BARRIER_ENTER:
-        /* The inbox remembers the command and the barrier does not: the answer
-         * was removed too early. To run it again would do it twice. */
-        if (duplicate)
-            return error_set(err, SAGA_EINVAL,
-                             "this command was answered before, and the barrier has lost the "
-                             "answer");
-        return call_function(handling, user, err);
+        return duplicate ? not_again(handling, err) : call_function(handling, user, err);
     case BARRIER_WAITING:
         return 0;
     case BARRIER_NOTHING_TO_UNDO:
@@ -275,7 +296,7 @@ saga_command_handle(PGconn *tx, const char *consumer, const struct saga_definiti
         rc = read_command(&handling, consumer, &table, record, err);
     if (rc != 0)
         return rc;
-    rc = pass_barrier(&handling, record->payload, err);
+    rc = pass_barrier(&handling, record->payload, duplicate != 0, err);
     CRASH_POINT("command.after_barrier");
     if (rc == 0)
         rc = carry_out(&handling, duplicate != 0, user, err);

@@ -10,8 +10,15 @@
     "SELECT ARRAY(SELECT pg_catalog.unnest(ARRAY[e.key, e.value])"                                 \
     " FROM pg_catalog.jsonb_each_text($1::pg_catalog.jsonb) e)"
 
+/* Who discards a parked message says so here. Asked only where inbox and barrier
+ * disagree. */
+#define SQL_COMMAND_DISCARDED                                                                      \
+    "SELECT EXISTS (SELECT FROM idempotency.audit"                                                 \
+    " WHERE verb = 'discard' AND consumer = $1 AND message_id = $2)"
+
 /* What the function writes may have to go while inbox row, barrier and reply
- * stay. RELEASE fails if the function has ended the transaction. */
+ * stay; of a command that comes again, for which no function is called, what the
+ * barrier writes. RELEASE fails if the function has ended the transaction. */
 #define SQL_COMMAND_SAVEPOINT "SAVEPOINT saga_step"
 #define SQL_COMMAND_KEEP      "RELEASE SAVEPOINT saga_step"
 #define SQL_COMMAND_UNDO      "ROLLBACK TO SAVEPOINT saga_step"

@@ -29,6 +29,7 @@ RECEIVE = """SELECT verdict FROM idempotency.receive(%s, ARRAY[%s::uuid], ARRAY[
     ARRAY[%s::int], ARRAY[%s::bigint])"""
 ENTER = "SELECT verdict, outcome, reason, reply FROM idempotency.enter(%s, %s, %s, %s, %s)"
 ANSWER = "SELECT idempotency.answer(%s, %s, %s, %s, %s, %s, %s)"
+DISCARDED = "SELECT FROM idempotency.audit WHERE verb = 'discard' AND (consumer, message_id) = (%s, %s)"
 WAIT = "SELECT idempotency.wait(%s, %s, %s, %s, %s, %s, %s)"
 REPLY_LATER = "SELECT idempotency.reply(%s, %s, %s, %s)"
 REPLY = "SELECT outbox.enqueue(%s, convert_to(%s, 'UTF8'), %s, %s)"
@@ -107,6 +108,8 @@ class Participant:
         entered, outcome, reason, reply = db.execute(ENTER, (*key, message_id)).fetchone()
         if entered == "enter":
             if verdict == "duplicate":
+                if db.execute(DISCARDED, (self.consumer, message_id)).fetchone() is not None:
+                    raise protocol.Discarded
                 raise protocol.Malformed("this command was answered before, and the barrier has lost the answer")
             outcome, reason, values = self.call(db, function, values, command.action)
             if isinstance(values, Waits):
@@ -133,7 +136,7 @@ class Participant:
                 raise Later(f"refuses to be undone: {refusal}") from None
             return "refused", str(refusal).encode()[:255].decode(errors="ignore") or "refused without a reason", {}
 
-    def transact(self, record, message_id, sha256, flaw=None):
+    def transact(self, record, message_id, sha256, flaw=None, skip=False):
         """One attempt. When it returns, it has committed."""
         place, after = (record.topic(), record.partition()), record.offset() + 1
         with self.connection.cursor() as db:
@@ -142,7 +145,7 @@ class Participant:
             if flaw:
                 db.execute(QUARANTINE, (self.consumer, flaw, message_id, *place, record.offset(), sha256, record.key(),
                                         record.value(), protocol.quarantined_headers(record.headers())))
-            is_new = not flaw and self.answer(db, record, message_id, sha256)
+            is_new = not flaw and not skip and self.answer(db, record, message_id, sha256)
             if self.offsets[place] is None:
                 db.execute(FIRST_OFFSET, (after, self.consumer, *place))
             else:
@@ -160,6 +163,9 @@ class Participant:
             message_id = protocol.read_id(protocol.read_headers(record.headers()), "message-id")
             self.wait_while_busy(message_id, sha256)
             is_new = self.transact(record, message_id, sha256)
+        except protocol.Discarded:
+            self.connection.rollback()
+            is_new = self.transact(record, message_id, sha256, skip=True)
         except protocol.Malformed as malformed:
             self.connection.rollback()
             self.transact(record, message_id, sha256, str(malformed))

@@ -14,6 +14,10 @@ class Malformed(Exception):
     """Nobody can handle this record, now or later: it goes to the quarantine."""
 
 
+class Discarded(Exception):
+    """An operator has given this record up: it is passed over."""
+
+
 class Command(NamedTuple):
     saga_id: str
     definition: str

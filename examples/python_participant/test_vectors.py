@@ -114,8 +114,14 @@ def deliver(shop, db, delivery, document):
     script = Scripted(delivery["does"] or {"done": {}}, headers["saga-action"])
     shop.steps = {"scripted": {"run": script, "compensate": script}}
     shop.quarantined = 0
+    record = Record(headers, headers["saga-id"], delivery.get("value", document["value"]))
+    if "discarded" in delivery:
+        db.execute(participant.RECEIVE, (shop.consumer, headers["message-id"],
+                                         protocol.payload_hash(record.key(), record.value()), "commands", 0, 0))
+        db.execute("INSERT INTO idempotency.audit (verb, consumer, message_id, reason) VALUES ('discard', %s, %s, 'no')",
+                   (shop.consumer, headers["message-id"]))
     try:
-        shop.handle(Record(headers, headers["saga-id"], delivery.get("value", document["value"])))
+        shop.handle(record)
     except participant.Later:
         shop.connection.rollback()
     expect(delivery, shop.quarantined, int(delivery.get("quarantined", False)))

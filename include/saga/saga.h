@@ -299,7 +299,9 @@ SAGA_API void saga_worker_free(struct saga_worker *worker);
  * `consumer`; `duplicate` tells that it found SAGA_INBOX_DUPLICATE. Calls the
  * step's function, unless the barrier knows the answer already, and writes the
  * reply to the outbox. A command is always answered, also when it comes again;
- * one whose function returns SAGA_WAIT by saga_reply().
+ * one whose function returns SAGA_WAIT by saga_reply(), and one that an operator
+ * has discarded (idempotency.discard()) never: then this returns 0 and leaves
+ * nothing.
  *
  * `commands` is a table of what this service can do: each step has a `run`,
  * those that can be undone a `compensate`; kinds and order do not matter.

@@ -392,6 +392,44 @@ START_TEST(test_command_answered_and_forgotten_is_not_run_again)
 }
 END_TEST
 
+/* It was parked, and an operator has given it up: it is not asked for any more. */
+static struct saga_record
+given_discarded(struct saga_record command)
+{
+    char id[37];
+    int32_t verdict;
+
+    saga_uuid_text(&command.id, id);
+    ck_assert_int_eq(saga_begin(conn, NULL), 0);
+    ck_assert_int_eq(saga_inbox_enter(conn, GROUP, &command, &verdict, NULL), 0);
+    db_exec(conn,
+            "SELECT idempotency.park('" GROUP "', 't', NULL, '%s', '', 0, 0, '{}', '', 'sick', 9)",
+            id);
+    ck_assert_int_eq(saga_commit(conn, NULL), 0);
+    db_exec(conn, "SELECT idempotency.discard('" GROUP "', '%s', 'nobody wants it')", id);
+    return command;
+}
+
+START_TEST(test_command_discarded_comes_again_and_is_passed_over)
+{
+    struct script script = { 0 };
+    struct saga_record run = given_discarded(a_command(SAGA_1, "scripted", "run", "{}")), undo;
+
+    expect_delivered(run, &script);
+    ck_assert_int_eq(script.calls + barrier_rows() + reply_count(conn), 0);
+
+    /* The next attempt is not what was discarded. */
+    expect_delivered(with_new_id(run), &script);
+    expect_reply(conn, 0, "run", "done", NULL);
+    undo = given_discarded(a_command(SAGA_1, "scripted", "compensate", "{}"));
+    expect_delivered(undo, &script);
+    ck_assert_int_eq(barrier_rows(), 1);
+    expect_delivered(with_new_id(undo), &script);
+    expect_reply(conn, 1, "compensate", "done", NULL);
+    expect_step_effects(conn, SAGA_1, "scripted", 1, 1);
+}
+END_TEST
+
 START_TEST(test_command_wrong_calls_are_refused)
 {
     struct saga_record command = a_command(SAGA_1, "reserve", "run", LAMP);
@@ -469,5 +507,6 @@ main(void)
                        test_command_malformed_is_named_and_leaves_nothing,
                        test_command_values_of_other_types_are_texts,
                        test_command_answered_and_forgotten_is_not_run_again,
+                       test_command_discarded_comes_again_and_is_passed_over,
                        test_command_wrong_calls_are_refused) });
 }

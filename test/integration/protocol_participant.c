@@ -105,6 +105,23 @@ expect_same_bytes(PGconn *conn, const char *what)
     ck_assert_msg(differ == NULL, "%s: two answers to one question, %s", what, differ);
 }
 
+/* As if it had been parked then. */
+static void
+discard_before(PGconn *conn, const struct incoming *record)
+{
+    char id[37];
+    int32_t verdict;
+
+    saga_uuid_text(&record->public.id, id);
+    ck_assert_int_eq(saga_begin(conn, NULL), 0);
+    ck_assert_int_eq(saga_inbox_enter(conn, GROUP, &record->public, &verdict, NULL), 0);
+    ck_assert_int_eq(saga_commit(conn, NULL), 0);
+    db_exec(conn,
+            "INSERT INTO idempotency.audit (verb, consumer, message_id, reason)"
+            " VALUES ('discard', '" GROUP "', '%s', 'no')",
+            id);
+}
+
 static int64_t
 effects(PGconn *conn, const char *action)
 {
@@ -120,14 +137,18 @@ check_delivery(PGconn *conn, const json_t *all, const json_t *delivery, const ch
     int64_t replies = db_int(conn, "SELECT count(*) FROM outbox.message");
     const json_t *reply = json_object_get(delivery, "reply");
     bool replies_now = !json_is_null(reply);
-    enum delivered expected = vector_has(delivery, "quarantined")            ? QUARANTINED
-                              : replies_now || vector_has(delivery, "waits") ? COMMITTED
-                                                                             : ROLLED_BACK;
+    enum delivered expected =
+        vector_has(delivery, "quarantined") ? QUARANTINED
+        : replies_now || vector_has(delivery, "waits") || vector_has(delivery, "discarded")
+            ? COMMITTED
+            : ROLLED_BACK;
     enum delivered seen;
 
     if (vector_has(delivery, "forget_before"))
         db_exec(conn, "SELECT setval('idempotency.barrier_mark', %d)",
                 (int)vector_int(delivery, "forget_before"));
+    if (vector_has(delivery, "discarded"))
+        discard_before(conn, &record);
     seen = deliver_record(conn, &record, &script);
     ck_assert_msg(seen == expected, "%s: %d, not %d", what, seen, expected);
     ck_assert_msg(script.calls == !json_is_null(does), "%s: %d calls", what, script.calls);
