@@ -34,6 +34,7 @@ struct consumer_route {
     void *user;
     /* NULL, or frees `user` when the consumer is freed; not if the call fails. */
     void (*release)(void *user);
+    int64_t horizon_ms; /* the consumer's: its topic's retention is not asked for before */
 };
 
 /* Contract: saga_consumer_subscribe(). `*route` is copied. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a consumer does now and then besides messages: it has the database forget
- * what is older than its retention. What that is, and that it is safe while
- * others write, is idempotency.clean_up()'s business.
+ * What a consumer does now and then besides messages: it has them compared with
+ * what Kafka keeps, and has the database forget what is older than its retention.
+ * What that is, and that it is safe while others write, is
+ * idempotency.clean_up()'s business.
  */
 #include "base/clock.h"
 #include "idempotency/consumer_state.h"
@@ -36,7 +37,8 @@ chores(struct saga_consumer *consumer)
     bool more = false;
     int rc;
 
-    if (clock_mono_ms() < consumer->chores_due_ms)
+    horizon_look(consumer);
+    if (clock_mono_ms() < consumer->chores_due_ms || !pg_connected(&consumer->pg))
         return;
     rc = pg_begin(&consumer->pg, &err);
     if (rc == 0)

@@ -254,6 +254,7 @@ assign(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bo
     else
         rd_kafka_assign(consumer->kafka, list);
     consumer->assigned = consumer->was_assigned = true;
+    consumer->horizon_due = true;
 }
 
 /* No transaction is open here: rebalances are served between two batches. What
@@ -351,6 +352,7 @@ kafka_close(struct saga_consumer *consumer)
     leave_group(consumer);
     while (consumer->partitions != NULL)
         remove_partition(consumer, &consumer->partitions);
+    horizon_forget(consumer);
     rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(consumer->queue);
     rd_kafka_queue_destroy(consumer->nothing);

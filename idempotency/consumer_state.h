@@ -93,6 +93,8 @@ struct saga_consumer {
     int64_t look_ms;           /* for parked messages to try again: not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
     bool was_assigned;         /* ever */
+    bool horizon_due;          /* partitions have come since the topics were asked about */
+    rd_kafka_queue_t *configs; /* for the answer about topics; NULL: none is expected */
 
     struct pg pg;
     int32_t pg_failures;
@@ -176,6 +178,13 @@ void database_failed(struct saga_consumer *consumer, const struct saga_error *er
 
 /* Between two batches, with a database that is ready. Mostly does nothing. */
 void chores(struct saga_consumer *consumer);
+
+/* --- consumer_horizon.c: how long messages are known ------------------------------ */
+
+/* Between two batches, with a database that is ready. Does not wait for Kafka. */
+void horizon_look(struct saga_consumer *consumer);
+/* Expects no answer any more. */
+void horizon_forget(struct saga_consumer *consumer);
 
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 

@@ -111,6 +111,11 @@
     " \"offset\", hash, key, payload, headers)"                                                    \
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"
 
+/* In milliseconds: how long an id of version 7 is known, and how long another one. */
+#define SQL_HORIZON                                                                                \
+    "SELECT (EXTRACT(epoch FROM keep) * 1000)::int8, (EXTRACT(epoch FROM keep_foreign) *"          \
+    " 1000)::int8 FROM idempotency.horizon"
+
 /* One step of forgetting. */
 #define SQL_CLEAN_UP "SELECT did, what, n, held_by FROM idempotency.clean_up()"
 

@@ -195,6 +195,10 @@ enum {
  * The database is looked at before that: what a person has to mend ends the run,
  * also later. May be called again.
  *
+ * When partitions are assigned it asks Kafka how long their topics keep messages,
+ * and warns (SAGA_LOG_WARNING) where that is longer than they are known: by the
+ * inbox, or by Redis in SAGA_MODE_REDIS. It does not wait for the answer.
+ *
  * Returns 0, or
  *   SAGA_EINVAL  nothing is subscribed
  *   SAGA_ESCHEMA the schema is missing or too old: run `sagactl migrate up`; or

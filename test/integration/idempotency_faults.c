@@ -232,7 +232,8 @@ static void
 restore(const struct fixture *fixture)
 {
     db_exec(fixture->conn,
-            "BEGIN; TRUNCATE effect, idempotency.inbox, idempotency.consumer_offset;"
+            /* In the order in which a consumer locks them. */
+            "BEGIN; TRUNCATE idempotency.consumer_offset, idempotency.inbox, effect;"
             "INSERT INTO effect TABLE old_effect;"
             "INSERT INTO idempotency.inbox TABLE old_inbox;"
             "INSERT INTO idempotency.consumer_offset TABLE old_offset;"
