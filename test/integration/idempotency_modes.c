@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "test/support/consumer.h"
+#include "test/support/mock.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
@@ -287,6 +288,41 @@ START_TEST(test_long_handler_stays_a_member_i21)
 }
 END_TEST
 
+static atomic_bool joined;
+
+static void
+note_joined(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)user;
+    (void)level;
+    (void)message;
+    for (; fields->name != NULL; fields++)
+        if (strstr(fields->value, "-> wait-sync") != NULL)
+            atomic_store(&joined, true);
+}
+
+/* trap: I21: between joining its group and its first share. Before 2.3, librdkafka then aborts
+ * the process. */
+START_TEST(test_cooperative_member_may_end_before_its_first_share_i21)
+{
+    static const struct saga_pair cooperative[] = { { "partition.assignment.strategy",
+                                                      "cooperative-sticky" },
+                                                    { "debug", "cgrp" },
+                                                    { NULL, NULL } };
+    struct mock *mock = given_mock();
+    struct fixture fixture = { .group = "group", .topic = "topic", .conninfo = given_database() };
+    struct saga_consumer *consumer =
+        GIVEN_CONSUMER(&fixture, .properties = cooperative, .log = note_joined, .debug = true);
+
+    mock_topic(mock, fixture.topic, 1);
+    mock_share_late(mock, 1000);
+    start_running(consumer);
+    WAIT_UNTIL(atomic_load(&joined), 20000);
+    ck_assert_int_eq(stats_of(consumer).partitions, 0);
+    free_consumer(consumer);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -298,7 +334,8 @@ main(void)
                        test_redis_mode_keeps_the_lease_of_a_long_handler_i5,
                        test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5,
                        test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
-                       test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21),
+                       test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21,
+                       test_cooperative_member_may_end_before_its_first_share_i21),
         .timeout_s = 60,
     });
 }

@@ -6,6 +6,7 @@
  * librdkafka's mock cluster; what is claimed about Kafka is claimed of the real
  * one at the end.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

@@ -2,6 +2,7 @@
 /*
  * What a message's status says of consumers: real groups on a real broker.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"

@@ -4,6 +4,7 @@
  * vanish, and what vanished must not confuse it. Each test has a cluster of its
  * own, whose log is written to disk only when somebody asks for it.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

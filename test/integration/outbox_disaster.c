@@ -5,6 +5,7 @@
  * publishes nothing before a synchronous standby has it.
  */
 #include "outbox/place.h"
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

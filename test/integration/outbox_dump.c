@@ -3,6 +3,7 @@
  * trap: O8. The disaster itself, as it happens: pg_dump of a database with an
  * outbox, restored into a new cluster.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/sagactl.h"

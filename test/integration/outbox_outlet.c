@@ -7,6 +7,7 @@
 #include "outbox/outlet.h"
 
 #include "test/support/kafka.h"
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"

@@ -4,6 +4,7 @@
  * Several relays and one stream: who publishes, who waits, who stops.
  */
 #include "test/support/given_outbox.h"
+#include "test/support/mock.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 

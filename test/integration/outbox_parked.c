@@ -6,6 +6,7 @@
  * order of each key. On the real Kafka, where nothing else is said.
  */
 #include "test/support/given_outbox.h"
+#include "test/support/mock.h"
 #include "test/support/parked.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

@@ -3,6 +3,7 @@
  * Relays and services behind PgBouncer in transaction mode, all of them on two
  * sessions of the server: whoever comes next gets the session of whoever left.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

@@ -4,6 +4,7 @@
  * What the relay reads: every committed message, once, in causal order, while
  * transactions start, wait, commit and roll back around it.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"

@@ -4,6 +4,7 @@
  * An outbox that was copied to another cluster: the relay refuses it, and
  * sagactl outbox rebase makes it fit, without losing or reordering anything.
  */
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/sagactl.h"

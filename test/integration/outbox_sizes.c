@@ -4,6 +4,7 @@
  * where the broker refuses all the same, blamed on nobody who is innocent.
  */
 #include "test/support/given_outbox.h"
+#include "test/support/mock.h"
 #include "test/support/parked.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"

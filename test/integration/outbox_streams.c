@@ -5,6 +5,7 @@
  * them, and what happens when their number changes.
  */
 #include "test/support/given_outbox.h"
+#include "test/support/mock.h"
 #include "test/support/run.h"
 #include "test/support/sagactl.h"
 #include "test/support/wait.h"

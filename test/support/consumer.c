@@ -169,7 +169,7 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .mode = choice->mode,
         .drain_ms = choice->drain_ms,
         .log = { .write = choice->log != NULL ? choice->log : log_to_stderr,
-                 .level = SAGA_LOG_INFO },
+                 .level = choice->debug ? SAGA_LOG_DEBUG : SAGA_LOG_INFO },
     };
     struct saga_consumer *consumer = NULL;
     struct saga_error err;

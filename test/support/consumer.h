@@ -40,7 +40,7 @@ struct consumer_choice {
     saga_log_fn *log;
     int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms, attempts_max, mode,
         drain_ms;
-    bool unsubscribed;
+    bool unsubscribed, debug;
 };
 #define GIVEN_CONSUMER(fixture, ...)                                                               \
     given_consumer((fixture), &(const struct consumer_choice){ __VA_ARGS__ })

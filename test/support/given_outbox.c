@@ -4,6 +4,7 @@
  */
 #include "test/support/given_outbox.h"
 
+#include "test/support/mock.h"
 #include "test/support/run.h"
 
 const char *conninfo;

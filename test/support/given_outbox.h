@@ -6,6 +6,7 @@
 #ifndef TEST_GIVEN_OUTBOX_H
 #define TEST_GIVEN_OUTBOX_H
 
+#include "test/support/mock.h"
 #include "test/support/outbox.h"
 
 extern const char *conninfo; /* of the database */

@@ -61,21 +61,4 @@ const char *published_first(const char *topic);
 /* How many of outbox.local_messages are pending. */
 int64_t pending(PGconn *conn);
 
-/* --- a broker that fails to order --------------------------------------- */
-
-struct mock;
-/* One broker of librdkafka's mock cluster in this process; use_brokers() is
- * called with its address. */
-struct mock *given_mock(void);
-void mock_topic(struct mock *mock, const char *topic, int partitions);
-/* What is said of the topic when somebody asks for it; 0: that it is there. */
-void mock_topic_error(struct mock *mock, const char *topic, int error);
-/* The next `n` produce requests are answered with `error` (and not written). */
-void mock_produce_errors(struct mock *mock, int n, int error);
-/* The same for requests to end a transaction. */
-void mock_commit_errors(struct mock *mock, int n, int error);
-/* Milliseconds from a request to its answer. */
-void mock_delay(struct mock *mock, int ms);
-void mock_down(struct mock *mock, bool down);
-
 #endif
