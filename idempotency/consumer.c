@@ -51,6 +51,7 @@ check_numbers(const struct saga_consumer_options *options, struct saga_error *er
         { "batch_rows", options->batch_rows },
         { "batch_ms", options->batch_ms },
         { "drain_ms", options->drain_ms },
+        { "stats_ms", options->stats_ms },
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -98,6 +99,7 @@ fill_in(struct saga_consumer_options *options)
     options->idle_in_tx_ms = (int32_t)option_or(options->idle_in_tx_ms, 60000);
     options->batch_rows = (int32_t)option_or(options->batch_rows, 100);
     options->batch_ms = (int32_t)option_or(options->batch_ms, 200);
+    options->stats_ms = (int32_t)option_or(options->stats_ms, 10000);
     /* Else a neighbour's failure would repeat what cannot be rolled back. */
     if (options->mode == SAGA_MODE_REDIS)
         options->batch_rows = 1;
@@ -346,6 +348,7 @@ saga_consumer_stats(const struct saga_consumer *consumer, struct saga_consumer_s
         .parked = atomic_load(&counters->parked),
         .lag = atomic_load(&counters->lag),
         .circuit = atomic_load(&counters->circuit),
+        .redis_outages = atomic_load(&counters->redis_outages),
     };
 
     memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);

@@ -112,6 +112,8 @@ next_due_ms(const struct saga_consumer *consumer)
 {
     int64_t due = clock_mono_ms() + TICK_MS;
 
+    if (consumer->options.on_stats != NULL)
+        earlier(&due, consumer->stats_ms);
     /* Without a partition nobody connects again, nor waits for it. */
     if (consumer->pg.conn == NULL && (consumer->partitions != NULL || !consumer->pg_was_connected))
         return consumer->pg_due_ms < due ? consumer->pg_due_ms : due;
@@ -165,14 +167,34 @@ goes_on(struct saga_consumer *consumer)
 }
 
 static void
-count_lag(struct saga_consumer *consumer)
+take_stock(struct saga_consumer *consumer)
+{
+    consumer->lag_ms = clock_mono_coarse_ms() + LAG_MS;
+    atomic_store(&consumer->counters.lag, kafka_lag(consumer));
+    if (consumer->gate != NULL)
+        atomic_store(&consumer->counters.redis_outages, gate_outages(consumer->gate));
+}
+
+static void
+tell_stats(struct saga_consumer *consumer)
+{
+    struct saga_consumer_stats stats = { SAGA_CONSUMER_STATS };
+
+    take_stock(consumer);
+    saga_consumer_stats(consumer, &stats);
+    consumer->stats_ms = clock_mono_coarse_ms() + consumer->options.stats_ms;
+    consumer->options.on_stats(consumer->options.stats_user, &stats);
+}
+
+static void
+observe(struct saga_consumer *consumer)
 {
     int64_t now = clock_mono_coarse_ms();
 
-    if (now < consumer->lag_ms)
-        return;
-    consumer->lag_ms = now + LAG_MS;
-    atomic_store(&consumer->counters.lag, kafka_lag(consumer));
+    if (now >= consumer->lag_ms)
+        take_stock(consumer);
+    if (consumer->options.on_stats != NULL && now >= consumer->stats_ms)
+        tell_stats(consumer);
 }
 
 static int
@@ -206,7 +228,7 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
     consumer->drain_until_ms = 0;
     while (goes_on(consumer)) {
         kafka_serve(consumer);
-        count_lag(consumer);
+        observe(consumer);
         if (advance(consumer) | retry_parked(consumer, false))
             continue;
         if (mode == SAGA_CONSUME_UNTIL_IDLE && is_idle(consumer)) {
@@ -217,6 +239,8 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
         if (consumer->failed == 0)
             wait_for_something(consumer);
     }
+    if (consumer->options.on_stats != NULL)
+        tell_stats(consumer);
     atomic_store(&consumer->stop, 0);
     if (consumer->failed != 0 && err != NULL)
         *err = consumer->failure;

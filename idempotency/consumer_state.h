@@ -19,7 +19,7 @@
 struct counters {
     atomic_llong applied, duplicates_by_mark, duplicates_by_inbox, conflicts, quarantined, retries,
         reconnects, batches, parked;
-    atomic_llong lag;
+    atomic_llong lag, redis_outages;
     atomic_int partitions, circuit;
 };
 
@@ -88,7 +88,7 @@ struct saga_consumer {
     struct batch batch;
     int64_t catch_up_ms; /* not before */
     struct parked_keys parked;
-    int64_t lag_ms;            /* not counted again before */
+    int64_t lag_ms, stats_ms;  /* not counted, and not told, again before */
     int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */

@@ -28,6 +28,7 @@ struct gate {
     int32_t timeout_ms;
     bool no_set_get;  /* older than Redis 7: SET cannot NX and GET at once */
     int32_t failures; /* without a success since */
+    int64_t outages;  /* in all */
     int64_t retry_at_ms;
     int64_t log_at_ms;      /* not before */
     int32_t unlogged;       /* outages since */
@@ -80,6 +81,12 @@ gate_circuit(const struct gate *gate)
     return clock_mono_ms() < gate->retry_at_ms ? GATE_OPEN : GATE_HALF_OPEN;
 }
 
+int64_t
+gate_outages(const struct gate *gate)
+{
+    return gate->outages;
+}
+
 /* A Redis that comes and goes is logged now and then, by outages; one that stays away, too. */
 static void
 log_outage(struct gate *gate, int64_t now, const char *said)
@@ -104,6 +111,7 @@ failed(struct gate *gate, const char *said)
 {
     int64_t now = clock_mono_ms();
 
+    gate->outages += gate->failures == 0;
     gate->failures++;
     gate->retry_at_ms =
         now + backoff_ms(RETRY_FIRST_MS, RETRY_LONGEST_MS, gate->failures, backoff_random());

@@ -99,5 +99,7 @@ enum gate_circuit {
     GATE_HALF_OPEN /* it did not; the next question will show */
 };
 enum gate_circuit gate_circuit(const struct gate *gate);
+/* How often it has opened after it was closed. */
+int64_t gate_outages(const struct gate *gate);
 
 #endif

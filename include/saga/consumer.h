@@ -22,7 +22,16 @@ extern "C" {
 #endif
 
 struct saga_consumer;
-struct saga_definition; /* saga.h */
+struct saga_consumer_stats; /* below */
+struct saga_definition;     /* saga.h */
+
+/*
+ * Receives the counters every stats_ms, and once more when saga_consumer_run()
+ * returns, on the thread that is inside of it: between two batches, so not while
+ * a handler runs or a connection is being made. `stats` is borrowed. It must not
+ * block, nor call into the consumer, except for saga_consumer_stop().
+ */
+typedef void saga_consumer_stats_fn(void *user, const struct saga_consumer_stats *stats);
 
 /* What recognises duplicates. */
 enum {
@@ -40,7 +49,7 @@ enum {
     SAGA_MODE_REDIS = 2
 };
 
-/* Sized, see base.h. Everything is copied except what `log.user` points to. */
+/* Sized, see base.h. Everything is copied except what `log.user` and `stats_user` point to. */
 struct saga_consumer_options {
     uint32_t size;
     int32_t redis_timeout_ms; /* for one round trip to Redis; default 4, at most 50. When it has
@@ -76,7 +85,10 @@ struct saga_consumer_options {
     int32_t mode;         /* SAGA_MODE_*; default SAGA_MODE_REDIS_INBOX */
     int32_t drain_ms;     /* after saga_consumer_stop(): so long at most for what was taken already;
                              default 0: only the batch at hand is finished */
-    int32_t reserved0;
+    int32_t stats_ms;     /* between two calls of on_stats; default 10000 */
+
+    saga_consumer_stats_fn *on_stats; /* NULL: saga_consumer_stats() is asked instead, or nobody */
+    void *stats_user;                 /* handed to it */
 };
 #define SAGA_CONSUMER_OPTIONS .size = sizeof(struct saga_consumer_options)
 
@@ -241,7 +253,11 @@ enum {
     SAGA_CIRCUIT_HALF_OPEN = 2 /* it did, and the next question will show */
 };
 
-/* Counted since saga_consumer_new(). Sized, see base.h. */
+/*
+ * Counted since saga_consumer_new(), except partitions, circuit and lag, which
+ * are as they are now: what came in between two calls is the difference, a rate
+ * that divided by the time. Sized, see base.h.
+ */
 struct saga_consumer_stats {
     uint32_t size;
     int32_t partitions;         /* assigned at present */
@@ -256,7 +272,9 @@ struct saga_consumer_stats {
     int32_t circuit;     /* to Redis: SAGA_CIRCUIT_* */
     int32_t reserved0;
     int64_t parked; /* messages that went to idempotency.parked: alarm */
-    int64_t lag; /* messages in the assigned partitions that are not finished, as far as is known */
+    int64_t lag; /* messages in the assigned partitions that are not finished, as far as is known;
+                    looked at twice a second */
+    int64_t redis_outages; /* times that the circuit has opened after it was closed */
 };
 #define SAGA_CONSUMER_STATS .size = sizeof(struct saga_consumer_stats)
 

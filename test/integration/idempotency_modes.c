@@ -10,6 +10,7 @@
 #include "test/support/server.h"
 #include "test/support/wait.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -323,6 +324,69 @@ START_TEST(test_cooperative_member_may_end_before_its_first_share_i21)
 }
 END_TEST
 
+/* --- telling of itself -------------------------------------------------------------- */
+
+struct told {
+    int n;
+    pthread_t thread;
+    struct saga_consumer *stopped; /* by the second call */
+    struct saga_consumer_stats first, last;
+};
+
+static void
+take_stats(void *user, const struct saga_consumer_stats *stats)
+{
+    struct told *told = user;
+
+    told->thread = pthread_self();
+    if (told->n++ == 0)
+        told->first = *stats;
+    told->last = *stats;
+    if (told->n == 2 && told->stopped != NULL)
+        saga_consumer_stop(told->stopped);
+}
+
+START_TEST(test_consumer_tells_its_counters_now_and_then_and_at_the_end)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct told told = { .n = 0 };
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = server->address,
+                                                    .on_stats = take_stats, .stats_user = &told);
+
+    produce_messages(fixture, 0, 5);
+    produce_messages(fixture, 0, 2);
+    run_until_idle(consumer);
+    ck_assert_int_eq(told.n, 2); /* at once, and at the end: it is not ten seconds */
+    ck_assert(pthread_equal(told.thread, pthread_self()));
+    ck_assert_int_eq(told.first.applied, 0);
+    ck_assert_int_eq(told.last.applied, 5);
+    ck_assert_int_eq(told.last.duplicates_by_mark + told.last.duplicates_by_inbox, 2);
+    ck_assert_int_eq(told.last.lag, 0);
+    ck_assert_int_eq(told.last.partitions, 1);
+    ck_assert_int_eq(told.last.redis_outages, 0);
+    server_stop(server);
+    produce_messages(fixture, 5, 1);
+    run_until_idle(consumer);
+    ck_assert_int_eq(told.last.applied, 6);
+    ck_assert_int_eq(told.last.redis_outages, 1);
+}
+END_TEST
+
+/* Nothing comes, and nothing else wakes it. */
+START_TEST(test_consumer_without_messages_tells_its_counters_in_time)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct told told = { .n = 0 };
+    struct saga_error err;
+
+    told.stopped =
+        GIVEN_CONSUMER(fixture, .on_stats = take_stats, .stats_user = &told, .stats_ms = 50);
+    ck_assert_int_eq(saga_consumer_run(told.stopped, SAGA_CONSUME_UNTIL_STOP, &err), 0);
+    ck_assert_int_eq(told.n, 3);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -335,7 +399,9 @@ main(void)
                        test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5,
                        test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
                        test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21,
-                       test_cooperative_member_may_end_before_its_first_share_i21),
+                       test_cooperative_member_may_end_before_its_first_share_i21,
+                       test_consumer_tells_its_counters_now_and_then_and_at_the_end,
+                       test_consumer_without_messages_tells_its_counters_in_time),
         .timeout_s = 60,
     });
 }

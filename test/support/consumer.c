@@ -168,6 +168,9 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .attempts_max = choice->attempts_max,
         .mode = choice->mode,
         .drain_ms = choice->drain_ms,
+        .stats_ms = choice->stats_ms,
+        .on_stats = choice->on_stats,
+        .stats_user = choice->stats_user,
         .log = { .write = choice->log != NULL ? choice->log : log_to_stderr,
                  .level = choice->debug ? SAGA_LOG_DEBUG : SAGA_LOG_INFO },
     };

@@ -39,7 +39,9 @@ struct consumer_choice {
     const char *group, *conninfo;
     saga_log_fn *log;
     int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms, attempts_max, mode,
-        drain_ms;
+        drain_ms, stats_ms;
+    saga_consumer_stats_fn *on_stats;
+    void *stats_user;
     bool unsubscribed, debug;
 };
 #define GIVEN_CONSUMER(fixture, ...)                                                               \
