@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "test/support/consumer.h"
 #include "test/support/kafka.h"
-#include "test/support/outbox.h"
+#include "test/support/mock.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
