@@ -137,8 +137,10 @@ make_rooms(struct saga_consumer *consumer, struct saga_error *err)
     consumer->records = calloc(max, sizeof(struct saga_record *));
     consumer->verdicts = calloc(max, sizeof(int32_t));
     consumer->questions = calloc(GATE_MANY, sizeof(struct gate_question));
+    consumer->digest = record_digest();
     if (consumer->batch.items == NULL || consumer->batch.touched == NULL ||
-        consumer->records == NULL || consumer->verdicts == NULL || consumer->questions == NULL)
+        consumer->records == NULL || consumer->verdicts == NULL || consumer->questions == NULL ||
+        consumer->digest == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
     return 0;
 }
@@ -204,6 +206,7 @@ saga_consumer_free(struct saga_consumer *consumer)
     if (consumer == NULL)
         return;
     kafka_close(consumer);
+    kafka_free_spare(consumer);
     pg_clear(&consumer->pg);
     gate_free(consumer->gate);
     if (consumer->wake_fd >= 0)
@@ -220,6 +223,7 @@ saga_consumer_free(struct saga_consumer *consumer)
     free(consumer->records);
     free(consumer->verdicts);
     free(consumer->questions);
+    EVP_MD_CTX_free(consumer->digest);
     free((char *)consumer->options.group);
     free(consumer);
 }

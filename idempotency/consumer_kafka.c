@@ -199,7 +199,7 @@ remove_partition(struct saga_consumer *consumer, struct partition **at)
     struct partition *partition = *at;
 
     *at = partition->next;
-    kafka_drop(partition);
+    kafka_drop(consumer, partition);
     rd_kafka_queue_io_event_enable(partition->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(partition->queue);
     free(partition->topic);

@@ -7,7 +7,6 @@
 
 #include "base/utf8.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,23 +25,33 @@ hash_part(EVP_MD_CTX *digest, const void *data, size_t len)
            (data == NULL || len == 0 || EVP_DigestUpdate(digest, data, len) == 1);
 }
 
+EVP_MD_CTX *
+record_digest(void)
+{
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+    if (digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1)
+        return digest;
+    EVP_MD_CTX_free(digest);
+    return NULL;
+}
+
 static int
-hash_message(struct incoming *record, const rd_kafka_message_t *message, struct saga_error *err)
+hash_message(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_CTX *digest,
+             struct saga_error *err)
 {
     static const char digits[] = "0123456789abcdef";
-    EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    bool good = digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
-                hash_part(digest, message->key, message->key_len) &&
-                hash_part(digest, message->payload, message->len) &&
-                EVP_DigestFinal_ex(digest, record->hash, NULL) == 1;
 
-    EVP_MD_CTX_free(digest);
-    if (!good)
+    if (EVP_DigestInit_ex(digest, NULL, NULL) != 1 ||
+        !hash_part(digest, message->key, message->key_len) ||
+        !hash_part(digest, message->payload, message->len) ||
+        EVP_DigestFinal_ex(digest, record->hash, NULL) != 1)
         return error_set(err, SAGA_ENOMEM, "SHA-256 failed");
     for (size_t i = 0; i < sizeof record->hash; i++) {
         record->hash_text[2 * i] = digits[record->hash[i] >> 4];
         record->hash_text[2 * i + 1] = digits[record->hash[i] & 15];
     }
+    record->hash_text[2 * sizeof record->hash] = '\0';
     return 0;
 }
 
@@ -63,14 +72,65 @@ next_header(rd_kafka_headers_t *headers, size_t i, const char **name, const void
            rd_kafka_header_get_all(headers, i, name, value, len) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* Offsets first: the buffer moves while it grows. */
-static int
-read_headers(struct incoming *record, rd_kafka_headers_t *headers, struct saga_error *err)
+/* Of two, the last one counts, as everywhere in Kafka. Behind its value, librdkafka
+ * has put a NUL. */
+static const char *
+read_id(struct incoming *record, const rd_kafka_message_t *message)
 {
+    static const struct saga_uuid none;
+    rd_kafka_headers_t *headers = headers_of(message);
+    const void *text;
+    size_t len;
+
+    if (headers == NULL ||
+        rd_kafka_header_get_last(headers, message_id, &text, &len) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+        text == NULL)
+        return "no message-id: a header of that name with a uuid as text is needed";
+    if (strlen(text) != len || saga_uuid_parse(&record->public.id, text, NULL) != 0)
+        return "the message-id is not a uuid";
+    if (memcmp(&record->public.id, &none, sizeof none) == 0)
+        return "the message-id is the nil uuid";
+    return NULL;
+}
+
+int
+record_read(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_CTX *digest,
+            struct saga_error *err)
+{
+    static const struct saga_pair no_headers[1];
+    rd_kafka_timestamp_type_t type;
+    int rc;
+
+    record->public = (struct saga_record){
+        .topic = rd_kafka_topic_name(message->rkt),
+        .partition = message->partition,
+        .offset = message->offset,
+        .timestamp_us = rd_kafka_message_timestamp(message, &type) * 1000,
+        .key = { message->key, message->key_len },
+        .payload = { message->payload, message->len },
+        .hash = { record->hash, sizeof record->hash },
+        .headers = no_headers,
+    };
+    record->texts = (struct buffer){ 0 };
+    record->pairs = NULL;
+    rc = hash_message(record, message, digest, err);
+    if (rc == 0)
+        record->flaw = read_id(record, message);
+    return rc;
+}
+
+/* Offsets first: the buffer moves while it grows. */
+int
+record_read_headers(struct incoming *record, const rd_kafka_message_t *message,
+                    struct saga_error *err)
+{
+    rd_kafka_headers_t *headers = headers_of(message);
     size_t n = headers != NULL ? rd_kafka_header_cnt(headers) : 0, kept = 0, len;
     const char *name, *texts;
     const void *value;
 
+    if (record->pairs != NULL)
+        return 0;
     record->pairs = calloc(n + 1, sizeof *record->pairs);
     for (size_t i = 0; next_header(headers, i, &name, &value, &len); i++) {
         if (value == NULL || !utf8_valid(value, len) || !utf8_valid(name, strlen(name)))
@@ -80,59 +140,17 @@ read_headers(struct incoming *record, rd_kafka_headers_t *headers, struct saga_e
         buffer_add(&record->texts, "", 1);
         kept++;
     }
-    if (record->pairs == NULL || record->texts.failed)
+    if (record->pairs == NULL || record->texts.failed) {
+        record_clear(record);
         return error_set(err, SAGA_ENOMEM, "out of memory");
+    }
     texts = (const char *)record->texts.data;
     for (size_t i = 0; i < kept; i++) {
         record->pairs[i].name = texts;
         record->pairs[i].value = texts + strlen(texts) + 1;
         texts = record->pairs[i].value + strlen(record->pairs[i].value) + 1;
     }
-    return 0;
-}
-
-/* Of two, the last one counts, as everywhere in Kafka. */
-static const char *
-read_id(struct incoming *record)
-{
-    static const struct saga_uuid none;
-    const char *text = NULL;
-
-    for (const struct saga_pair *pair = record->pairs; pair->name != NULL; pair++)
-        if (strcmp(pair->name, message_id) == 0)
-            text = pair->value;
-    if (text == NULL)
-        return "no message-id: a header of that name with a uuid as text is needed";
-    if (saga_uuid_parse(&record->public.id, text, NULL) != 0)
-        return "the message-id is not a uuid";
-    if (memcmp(&record->public.id, &none, sizeof none) == 0)
-        return "the message-id is the nil uuid";
-    return NULL;
-}
-
-int
-record_read(struct incoming *record, const rd_kafka_message_t *message, struct saga_error *err)
-{
-    rd_kafka_timestamp_type_t type;
-    int rc;
-
-    memset(record, 0, sizeof *record);
-    record->public.topic = rd_kafka_topic_name(message->rkt);
-    record->public.partition = message->partition;
-    record->public.offset = message->offset;
-    record->public.timestamp_us = rd_kafka_message_timestamp(message, &type) * 1000;
-    record->public.key = (struct saga_bytes){ message->key, message->key_len };
-    record->public.payload = (struct saga_bytes){ message->payload, message->len };
-    record->public.hash = (struct saga_bytes){ record->hash, sizeof record->hash };
-    rc = hash_message(record, message, err);
-    if (rc == 0)
-        rc = read_headers(record, headers_of(message), err);
-    if (rc != 0) {
-        record_clear(record);
-        return rc;
-    }
     record->public.headers = record->pairs;
-    record->flaw = read_id(record);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "base/pg.h"
 
 #include <librdkafka/rdkafka.h>
+#include <openssl/evp.h>
 #include <saga/inbox.h>
 
 struct incoming {
@@ -21,8 +22,17 @@ struct incoming {
     struct saga_pair *pairs;
 };
 
-/* `message` must outlive the record. SAGA_ENOMEM, or 0 also with a flaw. */
-int record_read(struct incoming *record, const rd_kafka_message_t *message, struct saga_error *err);
+/* SHA-256, made ready once for many messages; freed by EVP_MD_CTX_free(). NULL:
+ * out of memory. */
+EVP_MD_CTX *record_digest(void);
+
+/* Id and hash, all that is needed to tell a duplicate; no headers so far.
+ * `message` must outlive the record. SAGA_ENOMEM, or 0 also with a flaw. */
+int record_read(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_CTX *digest,
+                struct saga_error *err);
+/* The headers as texts, for a handler; a second time it does nothing. */
+int record_read_headers(struct incoming *record, const rd_kafka_message_t *message,
+                        struct saga_error *err);
 void record_clear(struct incoming *record);
 
 /* All headers for the quarantine, nothing left out: see the column's comment. */

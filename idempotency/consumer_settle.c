@@ -62,7 +62,7 @@ go_back(struct saga_consumer *consumer, struct partition *partition, int64_t fro
     rd_kafka_topic_partition_list_destroy(list);
     if (!done)
         return false;
-    kafka_drop(partition);
+    kafka_drop(consumer, partition);
     partition->end = OFFSET_NONE;
     return true;
 }

@@ -28,7 +28,6 @@ struct taken {
     struct hand_item item; /* first: hand.c knows no more of it */
     struct partition *partition;
     rd_kafka_message_t *message;
-    struct incoming record;
     char *refused;    /* its flaw, where its handler has found one */
     int32_t attempt;  /* that has failed, from 1 */
     int32_t failures; /* among them those that are the handler's; at attempts_max it is given up */
@@ -38,6 +37,7 @@ struct taken {
     bool waited;      /* for the one who has marked it busy */
     bool unknown;     /* a COMMIT of it got no answer */
     bool alone;       /* in a transaction of its own: the batch that it was in has failed */
+    struct incoming record; /* last: what is above is zeroed for the next one */
 };
 
 /* An assigned partition. Its queue is its own and is simply not read while the
@@ -85,6 +85,8 @@ struct saga_consumer {
     rd_kafka_queue_t *nothing; /* always empty: reading it tells librdkafka that we live */
     int64_t alive_ms;
     struct partition *partitions; /* whose turn is first changes */
+    struct hand_item *spare;      /* of finished messages, for the next ones */
+    EVP_MD_CTX *digest;
     struct batch batch;
     int64_t catch_up_ms; /* not before */
     struct parked_keys parked;
@@ -150,7 +152,8 @@ bool kafka_at_end(struct saga_consumer *consumer, struct partition *partition);
 /* Frees what is behind the finished prefix, and stores its end. */
 void kafka_finish(struct saga_consumer *consumer, struct partition *partition);
 /* Gives up all that is in hand. */
-void kafka_drop(struct partition *partition);
+void kafka_drop(struct saga_consumer *consumer, struct partition *partition);
+void kafka_free_spare(struct saga_consumer *consumer);
 /* How many messages are not finished. Asks nobody. */
 int64_t kafka_lag(const struct saga_consumer *consumer);
 /* We are at work, and not dead: between two handlers. True: it was time to say so. */

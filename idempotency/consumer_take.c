@@ -7,6 +7,7 @@
 #include "base/crash.h"
 #include "idempotency/consumer_state.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,13 +25,27 @@ take_event(struct saga_consumer *consumer, struct partition *partition, rd_kafka
     rd_kafka_message_destroy(message);
 }
 
+/* One that was finished, or a new one. */
+static struct taken *
+new_taken(struct saga_consumer *consumer)
+{
+    struct taken *taken = (struct taken *)consumer->spare;
+
+    if (taken == NULL)
+        return calloc(1, sizeof *taken);
+    consumer->spare = consumer->spare->next;
+    memset(taken, 0, offsetof(struct taken, record));
+    return taken;
+}
+
 /* Takes over the message, also when it fails. */
 static int
-hold(struct partition *partition, rd_kafka_message_t *message, struct saga_error *err)
+hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message,
+     struct saga_error *err)
 {
-    struct taken *taken = calloc(1, sizeof *taken);
+    struct taken *taken = new_taken(consumer);
     int rc = taken == NULL ? error_set(err, SAGA_ENOMEM, "out of memory")
-                           : record_read(&taken->record, message, err);
+                           : record_read(&taken->record, message, consumer->digest, err);
 
     if (rc != 0) {
         rd_kafka_message_destroy(message);
@@ -66,7 +81,7 @@ kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t 
         if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
             take_event(consumer, partition, message);
         else
-            rc = hold(partition, message, err);
+            rc = hold(consumer, partition, message, err);
     }
     return rc;
 }
@@ -88,7 +103,7 @@ kafka_at_end(struct saga_consumer *consumer, struct partition *partition)
 /* --- letting go ---------------------------------------------------------------- */
 
 static void
-free_all(struct partition *partition, struct hand_item *list)
+free_all(struct saga_consumer *consumer, struct partition *partition, struct hand_item *list)
 {
     while (list != NULL) {
         struct taken *taken = (struct taken *)list;
@@ -99,15 +114,27 @@ free_all(struct partition *partition, struct hand_item *list)
         rd_kafka_message_destroy(taken->message);
         free(taken->refused);
         free(taken->given_up);
-        free(taken);
+        taken->item.next = consumer->spare;
+        consumer->spare = &taken->item;
     }
 }
 
 void
-kafka_drop(struct partition *partition)
+kafka_drop(struct saga_consumer *consumer, struct partition *partition)
 {
     partition->unasked = NULL;
-    free_all(partition, hand_empty(&partition->hand));
+    free_all(consumer, partition, hand_empty(&partition->hand));
+}
+
+void
+kafka_free_spare(struct saga_consumer *consumer)
+{
+    while (consumer->spare != NULL) {
+        struct hand_item *taken = consumer->spare;
+
+        consumer->spare = taken->next;
+        free(taken);
+    }
 }
 
 void
@@ -118,7 +145,7 @@ kafka_finish(struct saga_consumer *consumer, struct partition *partition)
 
     if (settled == NULL)
         return;
-    free_all(partition, settled);
+    free_all(consumer, partition, settled);
     list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
         partition->hand.next;

@@ -182,9 +182,15 @@ handle_many(struct saga_consumer *consumer, const struct batch *batch, size_t fr
     for (size_t i = 0; i < from; i++)
         if (batch->items[i]->partition->route == route && is_for_handler(batch->items[i]))
             return 0;
-    for (size_t i = from; i < batch->n; i++)
-        if (batch->items[i]->partition->route == route && is_for_handler(batch->items[i]))
-            records[n++] = &batch->items[i]->record.public;
+    for (size_t i = from; i < batch->n; i++) {
+        struct taken *taken = batch->items[i];
+
+        if (taken->partition->route != route || !is_for_handler(taken))
+            continue;
+        if (record_read_headers(&taken->record, taken->message, err) != 0)
+            return err->code;
+        records[n++] = &taken->record.public;
+    }
     return call_handler_of_many(consumer, route, records, n, err);
 }
 
@@ -213,6 +219,8 @@ handle(struct saga_consumer *consumer, const struct batch *batch, size_t i, stru
         return quarantine(consumer, taken, why_never(taken->verdict), err);
     if (!is_for_handler(taken))
         return 0;
+    if (record_read_headers(&taken->record, taken->message, err) != 0)
+        return err->code;
     return taken->partition->route->many != NULL && batch->n > 1
                ? handle_many(consumer, batch, i, err)
                : call_handler(consumer, taken->partition->route, &taken->record.public,

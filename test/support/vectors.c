@@ -188,10 +188,12 @@ struct incoming
 vector_record(const json_t *headers, struct saga_bytes key, struct saga_bytes value)
 {
     static rd_kafka_t *producer;
+    static EVP_MD_CTX *digest;
     rd_kafka_headers_t *made = kafka_headers(headers);
     struct incoming *record = calloc(1, sizeof *record);
     rd_kafka_event_t *event;
     rd_kafka_queue_t *queue;
+    const rd_kafka_message_t *message;
 
     if (producer == NULL)
         producer = given_idle_producer();
@@ -207,7 +209,11 @@ vector_record(const json_t *headers, struct saga_bytes key, struct saga_bytes va
     rd_kafka_queue_destroy(queue);
     ck_assert_ptr_nonnull(event);
     at_test_end(close_event, event);
-    ck_assert_int_eq(record_read(record, rd_kafka_event_message_next(event), NULL), 0);
+    message = rd_kafka_event_message_next(event);
+    if (digest == NULL)
+        digest = record_digest();
+    ck_assert_int_eq(record_read(record, message, digest, NULL), 0);
     at_test_end(clear_record, record);
+    ck_assert_int_eq(record_read_headers(record, message, NULL), 0);
     return *record;
 }
