@@ -36,6 +36,24 @@ START_TEST(test_barrier_model_undoes_what_was_refused_with_i27)
 }
 END_TEST
 
+START_TEST(test_barrier_model_answers_what_was_taken_in_hand)
+{
+    MODEL_FAILS("assertion violated 0", "barrier", "-DWAITS");
+}
+END_TEST
+
+START_TEST(test_barrier_model_takes_an_answer_that_comes_too_late)
+{
+    MODEL_FAILS("reply[", "barrier", "-DLATE");
+}
+END_TEST
+
+START_TEST(test_barrier_model_takes_an_answer_beside_the_compensation)
+{
+    MODEL_FAILS("reply[", "barrier", "-DUNLOCKED");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -44,7 +62,10 @@ main(void)
         .tests = TESTS(test_barrier_model_holds, test_barrier_model_answers_step_and_compensation,
                        test_barrier_model_answers_a_duplicate_otherwise_with_i17,
                        test_barrier_model_lets_a_late_step_through_with_i19,
-                       test_barrier_model_undoes_what_was_refused_with_i27),
+                       test_barrier_model_undoes_what_was_refused_with_i27,
+                       test_barrier_model_answers_what_was_taken_in_hand,
+                       test_barrier_model_takes_an_answer_that_comes_too_late,
+                       test_barrier_model_takes_an_answer_beside_the_compensation),
         .timeout_s = 250,
     });
 }

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The barrier of a saga's participant in Promela: one step and its compensation, two workers, and commands that come in
- * any order and any number of times, as the same message again or as a new one.
+ * any order and any number of times, as the same message again or as a new one. And somebody who answers later what was only
+ * taken in hand.
  *
  * Owns the question whether the rows of inbox and barrier give every command one answer and the step one fate, whoever
- * dies between any two statements or waits for whom. Leaves out the age of sagas, and batches of several commands.
+ * dies between any two statements or waits for whom. Leaves out the age of sagas, batches of several commands, and
+ * compensations that are taken in hand.
  *
  * What is wider here than in the program: any command may come at any time, also when nobody would send it any more;
  * Redis is not there, because for participants a mark never skips.
  *
- * Checked at every COMMIT: the step is done at most once and undone only after that; once its compensation is answered
- * it is not in force and never will be; all answers to a command are the same. And nobody waits for ever (a state that
+ * Checked at every COMMIT: the step is done (or taken in hand) at most once and undone only after that; once its
+ * compensation is answered it is not in force and never will be; all answers to a command are the same. And nobody waits for ever (a state that
  * nothing leads out of): deaths and failures are bounded, and whoever only waits can do nothing else.
  *
  * Twins, made with -D, that must fail: I17 (the precondition is checked before the barrier is asked), I19 (a
- * compensation leaves no row for the step), I27 (a step that was refused is compensated). And END,
- * which fails because both are answered.
+ * compensation leaves no row for the step), I27 (a step that was refused is compensated), LATE (an answer counts that
+ * comes after the compensation), UNLOCKED (who answers does not lock the row). And END, which fails because both are
+ * answered, and WAITS, because what was in hand is answered.
  */
 #ifndef FAULTS
 #define FAULTS 3 /* deaths, lost connections, functions that fail, COMMITs without an answer */
@@ -28,7 +31,7 @@
 
 /* --- PostgreSQL ----------------------------------------------------------- */
 
-mtype = { absent, finished, refused, nothing }; /* nothing: done, and there was nothing to undo */
+mtype = { absent, finished, refused, nothing, waiting }; /* nothing: done, and there was nothing to undo */
 
 byte inbox;                       /* a set of messages */
 mtype row[2] = absent;            /* of the barrier: the step's, the compensation's */
@@ -62,18 +65,28 @@ inline unlock()
 inline roll_back()
 {
     unlock();
-    message = 0; fresh = false; wrote_run = false; wrote_compensation = false;
+    message = 0; fresh = false; wrote_run = false; wrote_compensation = false; overtakes = false;
     step = absent; answer = absent; effect = false
 }
 
 /* Killed, or the connection is lost, or a function says "retry": all the same to what is left. */
 #define may_fail atomic { may_go_wrong; roll_back(); goto loop }
 
-inline check_reply()
+inline check_reply(action)
 {
     assert(answer != absent);
-    assert(reply[ACTION(message)] == absent || reply[ACTION(message)] == answer);
-    reply[ACTION(message)] = answer
+    if
+    :: answer != waiting ->
+       assert(reply[action] == absent || reply[action] == answer);
+       reply[action] = answer
+    :: else
+    fi
+}
+
+inline check_rows()
+{
+    assert(times_done <= 1 && times_undone <= times_done);
+    assert(row[COMPENSATE] == absent || times_undone == times_done)
 }
 
 inline commit()
@@ -82,6 +95,7 @@ inline commit()
     if
     :: wrote_run && ACTION(message) == RUN -> row[RUN] = answer
     :: wrote_run && ACTION(message) == COMPENSATE -> row[RUN] = refused
+    :: overtakes -> row[RUN] = refused
     :: else
     fi;
     if
@@ -93,9 +107,8 @@ inline commit()
     :: effect && ACTION(message) == COMPENSATE -> times_undone++; balance++
     :: else
     fi;
-    assert(times_done <= 1 && times_undone <= times_done);
-    assert(row[COMPENSATE] == absent || times_undone == times_done);
-    check_reply();
+    check_rows();
+    check_reply(ACTION(message));
 #ifdef END
     assert(row[RUN] == absent || row[COMPENSATE] == absent);
 #endif
@@ -107,7 +120,7 @@ inline commit()
 active [2] proctype worker()
 {
     byte message;
-    bool fresh, wrote_run, wrote_compensation; /* wrote: barrier->inserted */
+    bool fresh, wrote_run, wrote_compensation, overtakes; /* wrote: barrier->inserted; barrier->overtaken */
     bool effect;
     mtype step = absent;   /* barrier->found */
     mtype answer = absent;
@@ -126,7 +139,7 @@ loop:
 
 #ifdef I17
     if
-    :: atomic { ACTION(message) == RUN && balance == 0 -> answer = refused; check_reply(); roll_back(); goto loop }
+    :: atomic { ACTION(message) == RUN && balance == 0 -> answer = refused; check_reply(RUN); roll_back(); goto loop }
     :: atomic { ACTION(message) != RUN || balance > 0 }
     fi;
 #endif
@@ -155,12 +168,22 @@ loop:
        }
     :: may_fail
     fi;
+    /* SQL_BARRIER_OVERTAKE waits for who answers just now */
+    if
+    :: atomic { ACTION(message) == RUN || row[RUN] != waiting }
+    :: atomic {
+           ACTION(message) == COMPENSATE && row[RUN] == waiting && writing[RUN] == 0 ->
+           writing[RUN] = me; overtakes = true
+       }
+    :: may_fail
+    fi;
     /* SQL_BARRIER_STEP has a snapshot of its own; step_before() */
     if
     :: atomic {
            true ->
            if
-           :: !wrote_run -> step = row[RUN]
+           :: overtakes -> step = waiting
+           :: !wrote_run && !overtakes -> step = row[RUN]
            :: else
            fi
        }
@@ -176,6 +199,7 @@ loop:
            assert(fresh); /* else "the barrier has lost the answer" */
            if
            :: balance > 0 -> effect = true; answer = finished
+           :: balance > 0 -> effect = true; answer = waiting
            :: true -> answer = refused /* ROLLBACK TO SAVEPOINT */
            fi
        }
@@ -187,8 +211,8 @@ loop:
            :: step == absent -> answer = nothing
            :: step != absent -> effect = true; answer = finished
 #else
-           :: step != finished -> answer = nothing
-           :: step == finished -> effect = true; answer = finished
+           :: step != finished && step != waiting -> answer = nothing
+           :: step == finished || step == waiting -> effect = true; answer = finished
 #endif
            fi
        }
@@ -200,4 +224,49 @@ loop:
     :: atomic { true -> commit(); goto loop }
     :: may_fail
     fi
+}
+
+/* --- who answers later --------------------------------------------------------- */
+
+/* idempotency.reply(), with the token of what was taken in hand. One that does not see "waiting" changes nothing. Refusing
+ * undoes. */
+active proctype answerer()
+{
+    mtype answer = absent;
+
+end_loop:
+loop:
+    atomic {
+#ifdef LATE
+        row[RUN] != absent && writing[RUN] == 0 -> writing[RUN] = me;
+#endif
+#ifdef UNLOCKED
+        row[RUN] == waiting ->
+#endif
+#if !defined(LATE) && !defined(UNLOCKED)
+        row[RUN] == waiting && writing[RUN] == 0 -> writing[RUN] = me;
+#endif
+        if
+        :: answer = finished
+        :: answer = refused
+        fi
+    }
+    atomic {
+        if
+        :: row[RUN] = answer;
+           if
+           :: answer == refused -> times_undone++; balance++
+           :: else
+           fi;
+           check_rows();
+           check_reply(RUN);
+#ifdef WAITS
+           assert(false);
+#endif
+        :: may_go_wrong
+        fi;
+        answer = absent;
+        writing[RUN] = (writing[RUN] == me -> 0 : writing[RUN]);
+        goto loop
+    }
 }
