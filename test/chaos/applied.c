@@ -40,6 +40,7 @@ static const struct rule rules[] = {
       "  WHERE o.consumer = name) FROM chaos.consumer, chaos.topic"
       " WHERE records IS DISTINCT FROM (SELECT sum(next_offset) FROM idempotency.consumer_offset o"
       "  WHERE o.consumer = name)" },
+    { 0 },
 };
 
 static const struct figure figures[] = {
@@ -50,13 +51,12 @@ static const struct figure figures[] = {
     { "duplicates among the records", "SELECT records - (SELECT count(*) FROM chaos.sent)"
                                       " FROM chaos.topic" },
     { "transactions", "SELECT count(DISTINCT xid) FROM effect" },
+    { 0 },
 };
 
 const struct trial applied_trial = {
     .rules = rules,
-    .n_rules = sizeof rules / sizeof *rules,
     .figures = figures,
-    .n_figures = sizeof figures / sizeof *figures,
     .tables = { "chaos.sent", "effect", "idempotency.inbox", "idempotency.consumer_offset" },
 };
 

@@ -274,6 +274,7 @@ static const struct kind kinds[] = {
     { "Redis's answer late", 4, REDIS, 1, true, 0, 0, delay_answer },
     { "broker stopped for a while", 3, KAFKA, 1, false, 200, 4000, freeze_broker, thaw_broker },
     { "broker restarted", 2, KAFKA, 1, false, 0, 0, restart_broker },
+    { 0 },
 };
 /* clang-format on */
 
@@ -330,7 +331,6 @@ consumer_play(struct consumer_scene *scene)
 {
     return (struct play){ .scene = scene,
                           .kinds = kinds,
-                          .n_kinds = sizeof kinds / sizeof *kinds,
                           .chance = scene->chance,
                           .log = scene->log,
                           .supervise = supervise,

@@ -41,12 +41,22 @@ struct faults {
     int together;
 };
 
+static size_t
+n_kinds(const struct play *play)
+{
+    size_t n = 0;
+
+    while (play->kinds[n].name != NULL)
+        n++;
+    return n;
+}
+
 struct faults *
 new_faults(const struct play *play)
 {
     struct faults *faults = calloc(1, sizeof *faults);
 
-    ck_assert(faults != NULL && play->n_kinds <= KINDS_MAX);
+    ck_assert(faults != NULL && n_kinds(play) <= KINDS_MAX);
     at_test_end(free, faults);
     faults->play = play;
     faults->began_us = monotonic_us();
@@ -83,18 +93,18 @@ weight_of(const struct faults *faults, const struct kind *kind)
 static const struct kind *
 draw_kind(struct faults *faults)
 {
-    const struct kind *kinds = faults->play->kinds;
-    int n = (int)faults->play->n_kinds, sum = 0, at;
+    const struct kind *kind, *first = faults->play->kinds;
+    int sum = 0, at;
 
-    for (int i = 0; i < n; i++)
-        sum += weight_of(faults, &kinds[i]);
+    for (kind = first; kind->name != NULL; kind++)
+        sum += weight_of(faults, kind);
     at = between(faults->play->chance, 1, sum);
-    for (int i = 0; i < n; i++) {
-        at -= weight_of(faults, &kinds[i]);
+    for (kind = first; kind->name != NULL; kind++) {
+        at -= weight_of(faults, kind);
         if (at <= 0)
-            return &kinds[i];
+            return kind;
     }
-    return &kinds[0];
+    return first;
 }
 
 static int
@@ -256,7 +266,7 @@ print_faults(const struct faults *faults)
     int n = 0, n_all = 0;
 
     printf("  %-34s %5s %8s %8s %8s\n", "fault", "times", "p50 ms", "p99 ms", "max ms");
-    for (size_t i = 0; i < faults->play->n_kinds; i++) {
+    for (size_t i = 0; i < n_kinds(faults->play); i++) {
         struct tallied tallied = faults->tallied[i];
 
         if (tallied.n == 0)

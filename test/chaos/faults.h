@@ -32,8 +32,7 @@ struct kind {
 
 struct play {
     void *scene;
-    const struct kind *kinds;
-    size_t n_kinds;
+    const struct kind *kinds; /* ends with { 0 } */
     struct chance *chance;
     FILE *log;
     /* Called often, also while something is hurt: buries, and starts again, who ended. */

@@ -55,11 +55,23 @@ judge(PGconn *conn, const struct trial *trial, const char *dir)
 {
     int violated = 0;
 
-    for (size_t i = 0; i < trial->n_figures; i++)
-        printf("  %-34s %s\n", trial->figures[i].label, db_text(conn, "%s", trial->figures[i].sql));
-    for (size_t i = 0; i < trial->n_rules; i++)
-        violated += violations(conn, trial->rules[i].broken, trial->rules[i].sql) > 0;
+    for (const struct figure *figure = trial->figures; figure->label != NULL; figure++)
+        printf("  %-34s %s\n", figure->label, db_text(conn, "%s", figure->sql));
+    for (const struct rule *rule = trial->rules; rule->broken != NULL; rule++)
+        violated += violations(conn, rule->broken, rule->sql) > 0;
     for (size_t i = 0; violated > 0 && i < TABLES_MAX && trial->tables[i] != NULL; i++)
         dump(conn, trial->tables[i], dir);
     return violated;
+}
+
+void
+expect_judge_notices(PGconn *conn, const struct trial *trial, const char *const *faults)
+{
+    ck_assert_int_eq(judge(conn, trial, "/nonexistent"), 0);
+    for (; *faults != NULL; faults++) {
+        db_exec(conn, "BEGIN");
+        db_exec(conn, "%s", *faults);
+        ck_assert_msg(judge(conn, trial, "/nonexistent") > 0, "%s", *faults);
+        db_exec(conn, "ROLLBACK");
+    }
 }

@@ -6,7 +6,6 @@
 #define CHAOS_JUDGE_H
 
 #include <libpq-fe.h>
-#include <stddef.h>
 
 enum { TABLES_MAX = 8 };
 
@@ -20,15 +19,17 @@ struct figure {
 };
 
 struct trial {
-    const struct rule *rules;
-    size_t n_rules;
+    const struct rule *rules; /* these two end with { 0 } */
     const struct figure *figures;
-    size_t n_figures;
     const char *tables[TABLES_MAX]; /* the evidence */
 };
 
 /* Prints the figures and what is violated; how many rules are. Where there
  * are any, leaves the tables as files in `dir`. */
 int judge(PGconn *conn, const struct trial *trial, const char *dir);
+
+/* The test fails if `conn`'s tables break a rule as they are, or if they break none after one of
+ * `faults`, which are statements and end with NULL. */
+void expect_judge_notices(PGconn *conn, const struct trial *trial, const char *const *faults);
 
 #endif

@@ -41,6 +41,7 @@ static const struct rule rules[] = {
       " WHERE status NOT IN ('published', 'consumed')"
       "   AND NOT EXISTS (SELECT FROM chaos.ledger l WHERE l.id = m.id AND large)" },
     { "something is still parked", "SELECT topic, key, error, request FROM outbox.parked_key" },
+    { 0 },
 };
 
 static const struct figure figures[] = {
@@ -53,13 +54,12 @@ static const struct figure figures[] = {
     { "retries asked for", "SELECT count(*) FROM outbox.audit WHERE verb = 'retry'" },
     { "streams in the end", "SELECT count(*) FROM outbox.stream" },
     { "highest epoch", "SELECT max(epoch) FROM outbox.stream" },
+    { 0 },
 };
 
 const struct trial published_trial = {
     .rules = rules,
-    .n_rules = sizeof rules / sizeof *rules,
     .figures = figures,
-    .n_figures = sizeof figures / sizeof *figures,
     .tables = { "chaos.ledger", "chaos.record", "outbox.message", "outbox.stream" },
 };
 

@@ -229,6 +229,7 @@ static const struct kind kinds[] = {
     { "leader killed", 10, KAFKA, 1, true, 1000, 8000, kill_broker, start_broker, is_cluster, find_leader },
     { "leader stopped for a while", 6, KAFKA, 1, false, 500, 8000, freeze_broker, thaw_broker, is_cluster, find_leader },
     { "leader restarted", 5, KAFKA, 1, false, 0, 0, restart_broker, NULL, is_cluster, find_leader },
+    { 0 },
 };
 /* clang-format on */
 
@@ -267,7 +268,6 @@ relay_play(struct relay_scene *scene)
 {
     return (struct play){ .scene = scene,
                           .kinds = kinds,
-                          .n_kinds = sizeof kinds / sizeof *kinds,
                           .chance = scene->chance,
                           .log = scene->log,
                           .supervise = supervise,

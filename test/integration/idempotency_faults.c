@@ -363,15 +363,6 @@ END_TEST
 
 /* --- members ------------------------------------------------------------------------ */
 
-static bool
-offsets_agree(const struct fixture *fixture, int partitions)
-{
-    for (int i = 0; i < partitions; i++)
-        if (kafka_offset(fixture, i) != postgres_offset(fixture, i))
-            return false;
-    return true;
-}
-
 /* trap: I21: asleep past its session, in the middle of a transaction. */
 START_TEST(test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21)
 {

@@ -18,16 +18,9 @@ static void
 setup(void)
 {
     database = given_database();
-    one = db_connect(database);
-    two = db_connect(database);
+    one = given_session(database);
+    two = given_session(database);
     ck_assert_int_eq(saga_uuid_parse(&of_now, db_text(one, "SELECT outbox.uuid_v7()"), NULL), 0);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(one);
-    PQfinish(two);
 }
 
 static struct saga_record
@@ -279,6 +272,5 @@ main(void)
                        test_inbox_without_its_schema_says_what_to_do,
                        test_inbox_needs_no_more_than_the_role_saga_app),
         .setup = setup,
-        .teardown = teardown,
     });
 }

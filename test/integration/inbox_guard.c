@@ -23,13 +23,7 @@ static void
 setup(void)
 {
     database = given_database();
-    conn = db_connect(database);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
+    conn = given_session(database);
 }
 
 /* --- the endpoint ------------------------------------------------------------------ */
@@ -212,6 +206,5 @@ main(void)
                        test_guard_in_use_elsewhere_is_busy_and_leaves_the_transaction_whole,
                        test_guard_answers_only_what_its_own_transaction_has_entered),
         .setup = setup,
-        .teardown = teardown,
     });
 }

@@ -18,15 +18,8 @@ static void
 setup(void)
 {
     database = given_database();
-    conn = db_connect(database);
-    other = db_connect(database);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-    PQfinish(other);
+    conn = given_session(database);
+    other = given_session(database);
 }
 
 /* A version-7 id of noon, so many days from now; `n` tells several apart. */
@@ -299,6 +292,5 @@ main(void)
                   test_ring_that_nobody_cleans_goes_on, test_foreign_ids_are_forgotten_in_batches,
                   test_horizon_tells_what_is_known_and_keep_has_bounds),
         .setup = setup,
-        .teardown = teardown,
     });
 }

@@ -19,15 +19,8 @@ static void
 setup(void)
 {
     database = given_database();
-    conn = db_connect(database);
-    other = db_connect(database);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
-    PQfinish(other);
+    conn = given_session(database);
+    other = given_session(database);
 }
 
 #define INBOX(...) SAGACTL(database, "inbox", __VA_ARGS__)
@@ -268,6 +261,5 @@ main(void)
                        test_released_message_is_a_duplicate_when_it_is_read_again,
                        test_parked_messages_are_shown_retried_and_discarded_by_sagactl),
         .setup = setup,
-        .teardown = teardown,
     });
 }

@@ -19,13 +19,7 @@ static void
 given_nothing_applied(void)
 {
     database = given_empty_database();
-    conn = db_connect(database);
-}
-
-static void
-close_connection(void)
-{
-    PQfinish(conn);
+    conn = given_session(database);
 }
 
 static struct answer
@@ -341,7 +335,6 @@ main(void)
     return run_tests(&(struct tests){
         .name = "ops/migrate",
         .setup = given_nothing_applied,
-        .teardown = close_connection,
         .timeout_s = 60,
         .tests = TESTS(test_up_down_up_gives_the_same_schema, test_up_again_has_nothing_to_do,
                        test_down_undoes_the_last_n, test_files_apply_in_order_by_psql,

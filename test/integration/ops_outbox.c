@@ -24,13 +24,7 @@ static void
 given_outbox(void)
 {
     database = given_database();
-    conn = db_connect(database);
-}
-
-static void
-close_connection(void)
-{
-    PQfinish(conn);
+    conn = given_session(database);
 }
 
 /* As the relay would park them. */
@@ -363,6 +357,5 @@ main(void)
                        test_outbox_show_tells_why_a_message_is_parked_and_who_gave_it_up,
                        test_outbox_show_finds_a_message_among_many),
         .setup = given_outbox,
-        .teardown = close_connection,
     });
 }

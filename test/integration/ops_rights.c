@@ -16,7 +16,7 @@ static PGconn *conn;
 static void
 given_some_rows(void)
 {
-    conn = db_connect(given_database());
+    conn = given_session(given_database());
     db_exec(conn, "INSERT INTO saga.definition (name, digest, steps)"
                   " VALUES ('order', 'digest', '[{\"name\": \"reserve\"}]')");
     db_exec(conn, "SELECT saga.start('order', 'order-1'), outbox.enqueue('t', 'payload')");
@@ -25,12 +25,6 @@ given_some_rows(void)
                   " VALUES (1, " ORDER_ID ", 't', 'k', '', now(), 'why', 1)");
     db_exec(conn, "INSERT INTO outbox.parked_key (topic, key, error) VALUES ('t', 'k', 'why')");
     db_exec(conn, "CREATE TABLE public.theirs (a int)");
-}
-
-static void
-close_connection(void)
-{
-    PQfinish(conn);
 }
 
 struct attempt {
@@ -268,7 +262,6 @@ main(void)
     return run_tests(&(struct tests){
         .name = "ops/rights",
         .setup = given_some_rows,
-        .teardown = close_connection,
         .timeout_s = 60,
         .tests =
             TESTS(test_rights_of_services, test_rights_of_the_relay, test_rights_of_those_who_look,

@@ -21,14 +21,8 @@ given_cluster(void)
 {
     cluster = GIVEN_SERVER("pg");
     admin_conninfo = text_of("host=127.0.0.1 port=%d user=postgres dbname=postgres", cluster->port);
-    admin = db_connect(admin_conninfo);
+    admin = given_session(admin_conninfo);
     ck_assert_int_eq(db_int(admin, "SELECT count(*) FROM pg_roles WHERE " WHICH), 0);
-}
-
-static void
-close_connection(void)
-{
-    PQfinish(admin);
 }
 
 /* A database of this login, which may do nothing outside of it. */
@@ -151,7 +145,6 @@ main(void)
     return run_tests(&(struct tests){
         .name = "ops/roles",
         .setup = given_cluster,
-        .teardown = close_connection,
         .timeout_s = 60,
         .tests = TESTS(test_four_databases_at_once_share_the_roles,
                        test_rival_who_makes_a_role_is_tolerated_or_replaced,

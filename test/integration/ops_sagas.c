@@ -19,18 +19,12 @@ static void
 given_definitions(void)
 {
     database = given_database();
-    conn = db_connect(database);
+    conn = given_session(database);
     db_exec(conn, "INSERT INTO saga.definition (name, digest, steps) VALUES"
                   " ('order', 'one', '[{\"name\": \"reserve\", \"kind\": \"compensatable\","
                   "                     \"topic\": \"inventory.commands\"},"
                   "                    {\"name\": \"charge\", \"kind\": \"pivot\"}]'),"
                   " ('refund', 'two', '[{\"name\": \"pay\", \"kind\": \"pivot\"}]')");
-}
-
-static void
-close_connection(void)
-{
-    PQfinish(conn);
 }
 
 static const char *
@@ -335,7 +329,6 @@ main(void)
     return run_tests(&(struct tests){
         .name = "ops/sagas",
         .setup = given_definitions,
-        .teardown = close_connection,
         .timeout_s = 60,
         .tests = TESTS(
             test_list_filters_and_limits, test_list_wrong_usage_is_explained,

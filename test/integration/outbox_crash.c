@@ -4,8 +4,7 @@
  * vanish, and what vanished must not confuse it. Each test has a cluster of its
  * own, whose log is written to disk only when somebody asks for it.
  */
-#include "test/support/mock.h"
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
 #include "test/support/wait.h"
@@ -14,24 +13,13 @@
 #include <string.h>
 
 static struct server *cluster;
-static const char *conninfo;
-static PGconn *conn;
-static const char *topic;
 
 static void
 setup(void)
 {
     cluster = GIVEN_SERVER("pg", "wal_writer_delay=10s", "autovacuum=off", "jit=off");
-    conninfo = given_database_in(cluster);
-    conn = db_connect(conninfo);
-    topic = unique_name("topic");
-    mock_topic(given_mock(), topic, 1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
+    given_outbox_in(cluster);
+    given_mock_topic();
 }
 
 static void
@@ -156,7 +144,6 @@ main(void)
                        test_relay_o25_does_not_wait_for_a_flush_that_nobody_makes,
                        test_relay_o24_everything_arrives_after_a_crash_of_postgresql),
         .setup = setup,
-        .teardown = teardown,
         .timeout_s = 60,
     });
 }

@@ -5,42 +5,14 @@
  * and new settings, that it publishes all streams, and where secrets do not show
  * up.
  */
-#include "test/support/daemon.h"
+#include "test/support/given_daemon.h"
 #include "test/support/http.h"
-#include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
-
-static const char *conninfo, *topic, *ini;
-static PGconn *conn;
-
-static void
-finish(void *arg)
-{
-    PQfinish(arg);
-}
-
-static void
-given_outbox(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    at_test_end(finish, conn);
-    topic = GIVEN_TOPIC(1);
-    ini = output_file("daemon.ini");
-}
-
-/* `lines` follow [relay]. */
-static void
-settings(const char *lines)
-{
-    write_file(ini,
-               text_of("[relay]\ndatabase = %s\nbrokers = %s\n%s\n", conninfo, brokers(), lines));
-}
 
 /* --- signals --------------------------------------------------------------- */
 
@@ -50,7 +22,7 @@ START_TEST(test_daemon_takes_new_settings_on_hangup)
     struct records records;
     const char *text;
 
-    given_outbox();
+    given_daemon();
     settings("log_format = json\n[http]\nlisten = 127.0.0.1:0");
     relay = start_process(ARGS("outbox-relay", "--config", ini), NULL);
     enqueue(conn, topic, "k", "1");
@@ -77,7 +49,7 @@ START_TEST(test_daemon_goes_on_with_the_old_settings_if_the_new_are_wrong)
 {
     struct process *relay;
 
-    given_outbox();
+    given_daemon();
     settings("");
     relay = start_daemon(ini, NULL);
     enqueue(conn, topic, "k", "1");
@@ -107,7 +79,7 @@ START_TEST(test_daemon_ends_at_once_at_the_second_signal)
 {
     struct process *relay;
 
-    given_outbox();
+    given_daemon();
     use_brokers("127.0.0.1:1");
     settings("drain_ms = 60000");
     enqueue(conn, topic, "k", "1");
@@ -131,7 +103,7 @@ START_TEST(test_daemon_shows_no_secret)
     const char *password = output_file("password"), *command_line;
     struct process *relay;
 
-    given_outbox();
+    given_daemon();
     write_file(password, text_of("%s\n", secret));
     write_file(
         ini,
@@ -176,7 +148,7 @@ START_TEST(test_daemon_o32_publishes_all_streams_and_follows_their_number)
 {
     struct process *relay;
 
-    given_outbox();
+    given_daemon();
     settings("lease_ms = 1000");
     relay = start_daemon(ini, NULL);
     WAIT_UNTIL(owned(relay) == 1, 10000);
@@ -211,7 +183,7 @@ START_TEST(test_daemon_that_is_overtaken_while_it_reloads_waits_for_its_turn)
 {
     struct process *relay, *other;
 
-    given_outbox();
+    given_daemon();
     settings("lease_ms = 600");
     relay = start_daemon(ini, NULL);
     WAIT_UNTIL(owned(relay) == 1, 10000);

@@ -2,41 +2,13 @@
 /*
  * What the daemon outbox-relay answers to GET /metrics and /healthz.
  */
-#include "test/support/daemon.h"
+#include "test/support/given_daemon.h"
 #include "test/support/http.h"
-#include "test/support/outbox.h"
 #include "test/support/proxy.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
 #include <string.h>
-
-static const char *conninfo, *topic, *ini;
-static PGconn *conn;
-
-static void
-finish(void *arg)
-{
-    PQfinish(arg);
-}
-
-static void
-given_outbox(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    at_test_end(finish, conn);
-    topic = GIVEN_TOPIC(1);
-    ini = output_file("daemon.ini");
-}
-
-/* `lines` follow [relay]. */
-static void
-settings(const char *lines)
-{
-    write_file(ini,
-               text_of("[relay]\ndatabase = %s\nbrokers = %s\n%s\n", conninfo, brokers(), lines));
-}
 
 START_TEST(test_daemon_metrics_say_what_is_published_and_what_is_not)
 {
@@ -46,7 +18,7 @@ START_TEST(test_daemon_metrics_say_what_is_published_and_what_is_not)
     double held;
     int port;
 
-    given_outbox();
+    given_daemon();
     settings("");
     relay = start_daemon(ini, NULL);
     port = daemon_port(relay);
@@ -85,7 +57,7 @@ START_TEST(test_daemon_metrics_show_a_backlog_and_a_silent_kafka)
     struct http_answer health;
     int port;
 
-    given_outbox();
+    given_daemon();
     use_brokers("127.0.0.1:1");
     settings("drain_ms = 100\nlease_ms = 1000");
     enqueue_many(conn, topic, "m", 30);
@@ -116,7 +88,7 @@ START_TEST(test_daemon_is_unwell_without_postgresql)
     struct http_answer health;
     int port;
 
-    given_outbox();
+    given_daemon();
     proxy = given_proxy(text_of("127.0.0.1:%s", server_env("PGPORT")));
     conninfo = text_of("%s port=%d", conninfo, proxy_port(proxy));
     settings("lease_ms = 300");

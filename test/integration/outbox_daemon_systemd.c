@@ -3,9 +3,8 @@
  * What the daemon outbox-relay says to systemd: when it is ready, what it does, and
  * that it does not hang.
  */
-#include "test/support/daemon.h"
+#include "test/support/given_daemon.h"
 #include "test/support/http.h"
-#include "test/support/outbox.h"
 #include "test/support/run.h"
 #include "test/support/wait.h"
 
@@ -19,33 +18,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-static const char *conninfo, *topic, *ini;
-static PGconn *conn;
-
-static void
-finish(void *arg)
-{
-    PQfinish(arg);
-}
-
-static void
-given_outbox(void)
-{
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    at_test_end(finish, conn);
-    topic = GIVEN_TOPIC(1);
-    ini = output_file("daemon.ini");
-}
-
-/* `lines` follow [relay]. */
-static void
-settings(const char *lines)
-{
-    write_file(ini,
-               text_of("[relay]\ndatabase = %s\nbrokers = %s\n%s\n", conninfo, brokers(), lines));
-}
 
 /* --- the socket ------------------------------------------------------------ */
 
@@ -116,7 +88,7 @@ check_dialogue_with_systemd(const char *name)
     struct process *relay;
     long long us = -1;
 
-    given_outbox();
+    given_daemon();
     settings("");
     relay = start_daemon(ini, ARGS(text_of("NOTIFY_SOCKET=%s", name), "WATCHDOG_USEC=600000"));
     WAIT_UNTIL(times_heard(systemd, "(READY=1)") == 1, 10000);
@@ -177,7 +149,7 @@ START_TEST(test_daemon_feeds_the_watchdog_while_postgresql_is_silent)
     struct process *relay;
     int fed;
 
-    given_outbox();
+    given_daemon();
     settings("lease_ms = 300");
     relay = start_daemon(ini, ARGS(text_of("NOTIFY_SOCKET=%s", name), "WATCHDOG_USEC=300000"));
     WAIT_UNTIL(times_heard(systemd, "(READY=1)") == 1, 10000);
@@ -210,7 +182,7 @@ START_TEST(test_daemon_that_hangs_does_not_feed_the_watchdog)
     char text[4096] = "";
     int fed, log, port;
 
-    given_outbox();
+    given_daemon();
     settings("stall_ms = 700\nlog = debug\n[kafka]\ndebug = all");
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
     log = open(fifo, O_RDWR | O_CLOEXEC);

@@ -5,8 +5,7 @@
  * publishes nothing before a synchronous standby has it.
  */
 #include "outbox/place.h"
-#include "test/support/mock.h"
-#include "test/support/outbox.h"
+#include "test/support/given_outbox.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
 #include "test/support/wait.h"
@@ -16,24 +15,13 @@
 #include <string.h>
 
 static struct server *primary, *standby;
-static const char *conninfo; /* of the primary */
-static PGconn *conn;
-static const char *topic;
 
 static void
 setup(void)
 {
     primary = GIVEN_SERVER("pg", "autovacuum=off");
-    conninfo = given_database_in(primary);
-    conn = db_connect(conninfo);
-    topic = unique_name("topic");
-    mock_topic(given_mock(), topic, 1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
+    given_outbox_in(primary);
+    given_mock_topic();
 }
 
 static const char *
@@ -281,7 +269,6 @@ main(void)
                        test_relay_passes_over_restarts,
                        test_relay_o31_publishes_nothing_before_the_standby_has_it),
         .setup = setup,
-        .teardown = teardown,
         .timeout_s = 120,
     });
 }

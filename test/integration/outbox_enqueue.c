@@ -15,13 +15,7 @@ static PGconn *conn;
 static void
 setup(void)
 {
-    conn = db_connect(given_database());
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
+    conn = given_session(given_database());
 }
 
 static int64_t
@@ -519,6 +513,5 @@ main(void)
             test_outbox_o16_xid_comes_first_and_the_sequence_has_no_cache,
             test_outbox_o16_sequence_ascends_for_a_key),
         .setup = setup,
-        .teardown = teardown,
     });
 }

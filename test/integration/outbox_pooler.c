@@ -23,18 +23,12 @@ setup(void)
 {
     struct server *pooler;
 
-    direct = db_connect(given_database());
+    direct = given_session(given_database());
     pooler = GIVEN_SERVER("pgbouncer", text_of("upstream=%s", PQport(direct)),
                           "default_pool_size=2", "query_wait_timeout=60");
     pooled = text_of("host=127.0.0.1 port=%d dbname=%s user=postgres", pooler->port, PQdb(direct));
     topic = unique_name("topic");
     mock_topic(given_mock(), topic, 1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(direct);
 }
 
 /* What a session is like, as far as anybody changes anything about it. */
@@ -107,7 +101,6 @@ main(void)
         .tests = TESTS(test_relay_behind_a_pooler_publishes_everything_and_leaves_nothing_behind,
                        test_relay_behind_a_pooler_takes_over_from_one_that_stops),
         .setup = setup,
-        .teardown = teardown,
         .timeout_s = 40,
     });
 }

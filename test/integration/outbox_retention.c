@@ -21,16 +21,10 @@ static void
 setup(void)
 {
     conninfo = given_database();
-    conn = db_connect(conninfo);
+    conn = given_session(conninfo);
     topic = GIVEN_TOPIC(1);
     /* A writer who waits for a lock is a failure, and not a test that hangs. */
     db_exec(conn, "SET lock_timeout = '5s'");
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
 }
 
 static PGconn *
@@ -429,6 +423,5 @@ main(void)
             test_retention_o7_does_not_wait_long, test_retention_an_old_transaction_keeps_nothing,
             test_retention_looks_only_at_the_ends_of_indexes, test_retention_rights),
         .setup = setup,
-        .teardown = teardown,
     });
 }

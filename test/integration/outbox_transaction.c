@@ -22,14 +22,8 @@ static void
 setup(void)
 {
     conninfo = given_database();
-    conn = db_connect(conninfo);
+    conn = given_session(conninfo);
     topic = GIVEN_TOPIC(1);
-}
-
-static void
-teardown(void)
-{
-    PQfinish(conn);
 }
 
 static void
@@ -145,7 +139,6 @@ main(void)
                        test_transactions_of_a_killed_one_end_with_its_successor,
                        test_transactions_o32_the_number_of_streams_is_changed_without_relays),
         .setup = setup,
-        .teardown = teardown,
         .timeout_s = 60,
     });
 }

@@ -25,18 +25,11 @@ static struct definition definition;
 static struct saga_error err;
 
 static void
-finish(void *connection)
-{
-    PQfinish(connection);
-}
-
-static void
 setup(void)
 {
     const char *conninfo = given_effects_database(&conn);
 
-    rival = db_connect(conninfo);
-    at_test_end(finish, rival);
+    rival = given_session(conninfo);
     pg = pg_borrow(conn);
     rival_pg = pg_borrow(rival);
     ck_assert_int_eq(definition_read(&definition, &order, DEFINITION_OF_SAGA, &err), 0);

@@ -5,36 +5,16 @@
 #include "test/support/model.h"
 #include "test/support/run.h"
 
-START_TEST(test_barrier_model_holds)
-{
-    MODEL_HOLDS("barrier");
-}
-END_TEST
+MODEL_HOLDS(test_barrier_model_holds, "barrier");
 
 /* Answers that nobody gives would hold too. */
-START_TEST(test_barrier_model_answers_step_and_compensation)
-{
-    MODEL_FAILS("row[", "barrier", "-DEND");
-}
-END_TEST
-
-START_TEST(test_barrier_model_answers_a_duplicate_otherwise_with_i17)
-{
-    MODEL_FAILS("reply[", "barrier", "-DI17");
-}
-END_TEST
-
-START_TEST(test_barrier_model_lets_a_late_step_through_with_i19)
-{
-    MODEL_FAILS("times_undone==times_done", "barrier", "-DI19");
-}
-END_TEST
-
-START_TEST(test_barrier_model_undoes_what_was_refused_with_i27)
-{
-    MODEL_FAILS("times_undone<=times_done", "barrier", "-DI27");
-}
-END_TEST
+MODEL_FAILS(test_barrier_model_answers_step_and_compensation, "row[", "barrier", "-DEND");
+MODEL_FAILS(test_barrier_model_answers_a_duplicate_otherwise_with_i17, "reply[", "barrier",
+            "-DI17");
+MODEL_FAILS(test_barrier_model_lets_a_late_step_through_with_i19, "times_undone==times_done",
+            "barrier", "-DI19");
+MODEL_FAILS(test_barrier_model_undoes_what_was_refused_with_i27, "times_undone<=times_done",
+            "barrier", "-DI27");
 
 START_TEST(test_barrier_model_answers_what_was_taken_in_hand)
 {

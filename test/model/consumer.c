@@ -14,78 +14,29 @@
 #define ALL_IS_APPLIED "now.applied==("
 #define KEYS_ORDER     "now.applied&(1<<1)"
 
-START_TEST(test_consumer_model_holds_with_one_key)
-{
-    MODEL_HOLDS("consumer", ONE_KEY);
-}
-END_TEST
-
-START_TEST(test_consumer_model_holds_when_a_message_waits_and_others_go_on)
-{
-    MODEL_HOLDS("consumer", TWO_KEYS);
-}
-END_TEST
-
-START_TEST(test_consumer_model_holds_with_two_faults)
-{
-    MODEL_HOLDS("consumer", TWO_FAULTS);
-}
-END_TEST
-
-START_TEST(test_consumer_model_always_comes_to_an_end)
-{
-    MODEL_HOLDS("--ends", "consumer", "-DFAULTS=1", "-DELSEWHERE=0");
-}
-END_TEST
+MODEL_HOLDS(test_consumer_model_holds_with_one_key, "consumer", ONE_KEY);
+MODEL_HOLDS(test_consumer_model_holds_when_a_message_waits_and_others_go_on, "consumer", TWO_KEYS);
+MODEL_HOLDS(test_consumer_model_holds_with_two_faults, "consumer", TWO_FAULTS);
+MODEL_HOLDS(test_consumer_model_always_comes_to_an_end, "--ends", "consumer", "-DFAULTS=1",
+            "-DELSEWHERE=0");
 
 /* An end that nobody reaches would hold too. */
-START_TEST(test_consumer_model_comes_to_an_end_after_a_fault_and_a_failover)
-{
-    MODEL_FAILS("faults==0", "consumer", ONE_KEY, "-DEND");
-}
-END_TEST
-
-START_TEST(test_consumer_model_loses_a_message_with_i1)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", ONE_KEY, "-DI1");
-}
-END_TEST
-
-START_TEST(test_consumer_model_overtakes_the_dropped_message_with_i2)
-{
-    MODEL_FAILS(KEYS_ORDER, "consumer", ONE_KEY, "-DI2");
-}
-END_TEST
-
-START_TEST(test_consumer_model_loses_a_message_with_i5)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", ONE_KEY, "-DI5");
-}
-END_TEST
-
-START_TEST(test_consumer_model_believes_marks_of_what_is_lost_with_i9)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", TWO_KEYS, "-DI9");
-}
-END_TEST
-
-START_TEST(test_consumer_model_does_not_read_again_what_is_lost_with_i26)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", ONE_KEY, "-DI26");
-}
-END_TEST
-
-START_TEST(test_consumer_model_loses_what_is_behind_one_that_waits_i26)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", TWO_KEYS, "-DBEHIND");
-}
-END_TEST
-
-START_TEST(test_consumer_model_loses_one_that_waited_i26)
-{
-    MODEL_FAILS(ALL_IS_APPLIED, "consumer", TWO_KEYS, "-DWAITED");
-}
-END_TEST
+MODEL_FAILS(test_consumer_model_comes_to_an_end_after_a_fault_and_a_failover, "faults==0",
+            "consumer", ONE_KEY, "-DEND");
+MODEL_FAILS(test_consumer_model_loses_a_message_with_i1, ALL_IS_APPLIED, "consumer", ONE_KEY,
+            "-DI1");
+MODEL_FAILS(test_consumer_model_overtakes_the_dropped_message_with_i2, KEYS_ORDER, "consumer",
+            ONE_KEY, "-DI2");
+MODEL_FAILS(test_consumer_model_loses_a_message_with_i5, ALL_IS_APPLIED, "consumer", ONE_KEY,
+            "-DI5");
+MODEL_FAILS(test_consumer_model_believes_marks_of_what_is_lost_with_i9, ALL_IS_APPLIED, "consumer",
+            TWO_KEYS, "-DI9");
+MODEL_FAILS(test_consumer_model_does_not_read_again_what_is_lost_with_i26, ALL_IS_APPLIED,
+            "consumer", ONE_KEY, "-DI26");
+MODEL_FAILS(test_consumer_model_loses_what_is_behind_one_that_waits_i26, ALL_IS_APPLIED, "consumer",
+            TWO_KEYS, "-DBEHIND");
+MODEL_FAILS(test_consumer_model_loses_one_that_waited_i26, ALL_IS_APPLIED, "consumer", TWO_KEYS,
+            "-DWAITED");
 
 int
 main(void)

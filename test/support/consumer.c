@@ -20,12 +20,6 @@ enum { TIMEOUT_MS = 20000, CONSUMERS_MAX = 16 };
 
 /* --- the fixture --------------------------------------------------------------- */
 
-static void
-close_conn(void *conn)
-{
-    PQfinish(conn);
-}
-
 static struct fixture *
 fixture_on(const char *conninfo, int partitions)
 {
@@ -34,8 +28,7 @@ fixture_on(const char *conninfo, int partitions)
     ck_assert_ptr_nonnull(fixture);
     at_test_end(free, fixture);
     fixture->conninfo = conninfo;
-    fixture->conn = db_connect(conninfo);
-    at_test_end(close_conn, fixture->conn);
+    fixture->conn = given_session(conninfo);
     db_exec(fixture->conn,
             "CREATE TABLE effect (message_id uuid NOT NULL, consumer text,"
             " key text, value text, at timestamptz NOT NULL DEFAULT clock_timestamp())");
@@ -335,4 +328,13 @@ postgres_offset(const struct fixture *fixture, int partition)
                   "SELECT coalesce(max(next_offset), -1) FROM idempotency.consumer_offset"
                   " WHERE consumer = '%s' AND topic = '%s' AND partition = %d",
                   fixture->group, fixture->topic, partition);
+}
+
+bool
+offsets_agree(const struct fixture *fixture, int partitions)
+{
+    for (int i = 0; i < partitions; i++)
+        if (kafka_offset(fixture, i) != postgres_offset(fixture, i))
+            return false;
+    return true;
 }

@@ -75,5 +75,6 @@ int64_t kafka_offset(const struct fixture *fixture, int partition);
 /* As an operator would, while nobody is in the group. */
 void reset_kafka_offset(const struct fixture *fixture, int partition, int64_t offset);
 int64_t postgres_offset(const struct fixture *fixture, int partition);
+bool offsets_agree(const struct fixture *fixture, int partitions);
 
 #endif

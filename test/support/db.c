@@ -36,6 +36,21 @@ db_connect(const char *conninfo)
     return conn;
 }
 
+static void
+close_session(void *conn)
+{
+    PQfinish(conn);
+}
+
+PGconn *
+given_session(const char *conninfo)
+{
+    PGconn *conn = db_connect(conninfo);
+
+    at_test_end(close_session, conn);
+    return conn;
+}
+
 static PGresult *
 run(PGconn *conn, const char *format, va_list args)
 {

@@ -22,6 +22,9 @@ const char *given_empty_database(void);
 const char *given_database_in(const struct server *cluster);
 const char *given_empty_database_in(const struct server *cluster);
 
+/* Closed when the test ends, and by nobody before. */
+PGconn *given_session(const char *conninfo);
+
 /* The caller closes it by PQfinish(). db_try_connect() answers NULL where the
  * server cannot be reached, to be polled after a crash. */
 PGconn *db_connect(const char *conninfo);

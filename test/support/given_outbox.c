@@ -20,12 +20,24 @@ close_conn(void *arg)
     PQfinish(conn);
 }
 
+static void
+open_it(const char *of)
+{
+    conninfo = of;
+    conn = db_connect(conninfo);
+    at_test_end(close_conn, NULL);
+}
+
 void
 given_outbox(void)
 {
-    conninfo = given_database();
-    conn = db_connect(conninfo);
-    at_test_end(close_conn, NULL);
+    open_it(given_database());
+}
+
+void
+given_outbox_in(const struct server *cluster)
+{
+    open_it(given_database_in(cluster));
 }
 
 void

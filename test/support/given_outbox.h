@@ -15,6 +15,7 @@ extern const char *topic;    /* NULL, or of one partition at the mock broker */
 extern struct mock *mock;
 
 void given_outbox(void);
+void given_outbox_in(const struct server *cluster); /* of the test's own */
 void given_outbox_and_mock(void);
 
 /* For a test whose neighbours do without. */

@@ -12,7 +12,20 @@ void model_holds(const char *const *args);
 /* `notices`: what of the model's text must be in the assertion that fails. */
 void model_fails(const char *const *args, const char *notices);
 
-#define MODEL_HOLDS(...)          model_holds(ARGS(__VA_ARGS__))
-#define MODEL_FAILS(notices, ...) model_fails(ARGS(__VA_ARGS__), (notices))
+/* Such tests. */
+#define MODEL_HOLDS(test, ...)                                                                     \
+    START_TEST(test)                                                                               \
+    {                                                                                              \
+        model_holds(ARGS(__VA_ARGS__));                                                            \
+    }                                                                                              \
+    END_TEST                                                                                       \
+    _Static_assert(1, "takes the semicolon")
+#define MODEL_FAILS(test, notices, ...)                                                            \
+    START_TEST(test)                                                                               \
+    {                                                                                              \
+        model_fails(ARGS(__VA_ARGS__), (notices));                                                 \
+    }                                                                                              \
+    END_TEST                                                                                       \
+    _Static_assert(1, "takes the semicolon")
 
 #endif

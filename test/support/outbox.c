@@ -34,18 +34,11 @@ enqueue_many(PGconn *conn, const char *topic, const char *prefix, int n)
             topic, prefix, n);
 }
 
-static void
-finish(void *conn)
-{
-    PQfinish(conn);
-}
-
 PGconn *
 open_transaction(const char *conninfo)
 {
-    PGconn *conn = db_connect(conninfo);
+    PGconn *conn = given_session(conninfo);
 
-    at_test_end(finish, conn);
     db_exec(conn, "BEGIN");
     db_exec(conn, "SELECT pg_current_xact_id()");
     return conn;

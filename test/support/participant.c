@@ -81,19 +81,12 @@ static const struct saga_step steps[] = {
 };
 const struct saga_definition inventory = { SAGA_DEFINITION("inventory", steps) };
 
-static void
-finish(void *conn)
-{
-    PQfinish(conn);
-}
-
 const char *
 given_inventory(PGconn **conn)
 {
     const char *conninfo = given_database();
 
-    *conn = db_connect(conninfo);
-    at_test_end(finish, *conn);
+    *conn = given_session(conninfo);
     db_exec(*conn, "CREATE TABLE stock (sku text, free int);"
                    "INSERT INTO stock VALUES ('lamp', 2);"
                    "CREATE TABLE effect (saga_id uuid, step text, action text)");

@@ -101,8 +101,7 @@ given_server(const char *const *kind_and_settings)
 
 enum { NODES_MAX = 5 };
 
-/* A port that was free just now. */
-static int
+int
 free_port(void)
 {
     struct sockaddr_in address = { .sin_family = AF_INET,

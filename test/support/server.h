@@ -35,4 +35,7 @@ void server_thaw(struct server *server);
 /* Removes what the program's failed tests have left; run_tests() calls it. */
 void servers_sweep(void);
 
+/* A port that was free just now. */
+int free_port(void);
+
 #endif

@@ -100,12 +100,6 @@ const struct saga_definition scripted = { SAGA_DEFINITION("scripted", scripted_s
 
 /* --- what a test starts with ------------------------------------------------------------ */
 
-static void
-finish(void *conn)
-{
-    PQfinish(conn);
-}
-
 void
 given_effects(PGconn *conn)
 {
@@ -120,8 +114,7 @@ given_effects_database(PGconn **conn)
 {
     const char *conninfo = given_database();
 
-    *conn = db_connect(conninfo);
-    at_test_end(finish, *conn);
+    *conn = given_session(conninfo);
     given_effects(*conn);
     return conninfo;
 }
