@@ -16,23 +16,11 @@ MODEL_FAILS(test_barrier_model_lets_a_late_step_through_with_i19, "times_undone=
 MODEL_FAILS(test_barrier_model_undoes_what_was_refused_with_i27, "times_undone<=times_done",
             "barrier", "-DI27");
 
-START_TEST(test_barrier_model_answers_what_was_taken_in_hand)
-{
-    MODEL_FAILS("assertion violated 0", "barrier", "-DWAITS");
-}
-END_TEST
-
-START_TEST(test_barrier_model_takes_an_answer_that_comes_too_late)
-{
-    MODEL_FAILS("reply[", "barrier", "-DLATE");
-}
-END_TEST
-
-START_TEST(test_barrier_model_takes_an_answer_beside_the_compensation)
-{
-    MODEL_FAILS("reply[", "barrier", "-DUNLOCKED");
-}
-END_TEST
+MODEL_FAILS(test_barrier_model_answers_what_was_taken_in_hand, "assertion violated 0", "barrier",
+            "-DWAITS");
+MODEL_FAILS(test_barrier_model_takes_an_answer_that_comes_too_late, "reply[", "barrier", "-DLATE");
+MODEL_FAILS(test_barrier_model_takes_an_answer_beside_the_compensation, "reply[", "barrier",
+            "-DUNLOCKED");
 
 int
 main(void)
