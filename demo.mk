@@ -24,7 +24,7 @@ $(SHOP_SERVICES): $(B)/examples/services/%: $(B)/obj/examples/services/%.o \
 
 $(B)/mock-broker: $(call obj,tools/mock-broker.c)
 $(B)/make-topics: $(call obj,tools/make-topics.c)
-$(B)/check-shop: $(call obj,$(wildcard test/check/*.c) test/support/pace.c test/support/wait.c)
+$(B)/check-shop: $(call obj,$(wildcard test/check/*.c) test/support/pace.c)
 $(SHOP_TOOLS):
 	@echo "  LINK $@"
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(KAFKA_LIBS) $(SAGA_LIBS) -lpthread
