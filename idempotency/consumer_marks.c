@@ -62,7 +62,7 @@ ask(struct saga_consumer *consumer, struct taken **asked, size_t n)
     mark_prefix(consumer, prefix);
     for (size_t i = 0; i < n; i++)
         set_question(&questions[i], asked[i]);
-    gate_enter(consumer->gate, prefix, questions, n, false);
+    gate_ask(consumer->gate, prefix, questions, n);
     CRASH_POINT("consumer.after_gate");
     for (size_t i = 0; i < n; i++)
         skips |= questions[i].verdict == GATE_SKIP;
@@ -182,7 +182,7 @@ marks_lease(struct saga_consumer *consumer, struct taken *taken)
         return true;
     mark_prefix(consumer, prefix);
     set_question(&question, taken);
-    gate_enter(consumer->gate, prefix, &question, 1, true);
+    gate_enter(consumer->gate, prefix, &question);
     if (question.leased && gate_circuit(consumer->gate) == GATE_CLOSED) {
         if (lease_is_fresh(consumer, taken, prefix, &question)) {
             hold_lease(consumer, &question, now);

@@ -60,6 +60,7 @@ struct gate_question {
     char suffix[37];
     const char *hash;          /* GATE_HASH_LEN digits */
     enum gate_verdict verdict; /* the answer */
+    bool absent;               /* there was no mark */
     bool leased;               /* the mark says "busy" and is ours; meaningless after a failure */
 };
 
@@ -67,12 +68,15 @@ struct gate_question {
 enum { GATE_MANY = 1000 };
 
 /*
- * Asks for `n` marks in one round trip. With `lease`, a mark that is not there is
- * written: "busy". Blocks at most timeout_ms, or not at all while the circuit is
- * open, which it is for a while after each failure.
+ * Asks for `n` marks, whose suffixes are of one length, in one round trip. Blocks
+ * at most timeout_ms, or not at all while the circuit is open, which it is for a
+ * while after each failure.
  */
-void gate_enter(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n,
-                bool lease);
+void gate_ask(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n);
+
+/* Asks for one mark, and where there is none writes it: "busy". Blocks as
+ * gate_ask(). */
+void gate_enter(struct gate *gate, const char *prefix, struct gate_question *question);
 
 enum gate_lease {
     GATE_LEASE_OURS,   /* it lives for another lease_ms */
@@ -81,7 +85,7 @@ enum gate_lease {
 };
 
 /* Prolongs the mark "busy" if it is still ours; never makes a new one. Blocks as
- * gate_enter(). */
+ * gate_ask(). */
 enum gate_lease gate_prolong(struct gate *gate, const char *prefix,
                              const struct gate_question *question);
 

@@ -18,7 +18,68 @@
 #include <unistd.h>
 
 /* No answer that we ask for is longer than a mark. */
-enum { REPLY_MAX = 4096, READ_BYTES = 16384 };
+enum { REPLY_MAX = 4096, READ_BYTES = 65536 };
+
+/* --- what hiredis makes of an answer: nothing, it is handed on ------------------- */
+
+static void *
+answered(const redisReadTask *task, int type, const char *text, size_t len)
+{
+    struct wire *wire = task->privdata;
+    const struct wire_answer answer = { type, text, len };
+
+    wire->take(wire->user, wire->taken++, &answer);
+    return wire;
+}
+
+static void *
+take_string(const redisReadTask *task, char *text, size_t len)
+{
+    return answered(task, task->type, text, len);
+}
+
+static void *
+take_nil(const redisReadTask *task)
+{
+    return answered(task, REDIS_REPLY_NIL, NULL, 0);
+}
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t array_length;
+#else
+typedef int array_length;
+#endif
+
+/* NULL, which ends the connection: it is not what we have asked for. */
+static void *
+take_array(const redisReadTask *task, array_length n)
+{
+    struct wire *wire = task->privdata;
+
+    return wire->elements > 0 && task->parent == NULL && (size_t)n == wire->elements ? wire : NULL;
+}
+
+static void *
+refuse_integer(const redisReadTask *task, long long value)
+{
+    (void)task;
+    (void)value;
+    return NULL;
+}
+
+static void
+free_nothing(void *wire)
+{
+    (void)wire;
+}
+
+static redisReplyObjectFunctions answers = { .createString = take_string,
+                                             .createArray = take_array,
+                                             .createInteger = refuse_integer,
+                                             .createNil = take_nil,
+                                             .freeObject = free_nothing };
+
+/* --- connecting ------------------------------------------------------------------ */
 
 static bool
 wait_fd(int fd, short events, int64_t deadline_ms)
@@ -89,9 +150,11 @@ bool
 wire_open(struct wire *wire, const struct gate_address *address, int64_t deadline_ms)
 {
     wire_close(wire);
-    wire->reader = redisReaderCreate();
+    wire->reader = redisReaderCreateWithFunctions(&answers);
     if (wire->reader == NULL)
         return false;
+    wire->reader->privdata = wire;
+    wire->reader->maxbuf = 0; /* its buffer stays for the next answers */
     wire->fd = address->port == 0 ? open_path(address->host, deadline_ms)
                                   : open_host(address->host, address->port, deadline_ms);
     return wire->fd >= 0;
@@ -106,7 +169,7 @@ wire_close(struct wire *wire)
     if (wire->reader != NULL)
         redisReaderFree(wire->reader);
     wire->reader = NULL;
-    wire->owed = 0;
+    wire->owed = wire->elements = 0;
     wire->inside_reply = false;
 }
 
@@ -156,7 +219,8 @@ is_silent(const struct wire *wire)
 }
 
 bool
-wire_send(struct wire *wire, const struct buffer *commands, size_t n, int64_t deadline_ms)
+wire_send(struct wire *wire, const struct buffer *commands, size_t n, size_t elements,
+          int64_t deadline_ms)
 {
     if (commands->failed || !is_silent(wire) ||
         !send_all(wire->fd, (const char *)commands->data, commands->len, deadline_ms)) {
@@ -164,36 +228,29 @@ wire_send(struct wire *wire, const struct buffer *commands, size_t n, int64_t de
         return false;
     }
     wire->owed += n;
+    wire->elements = elements;
     return true;
 }
 
 /* --- answers --------------------------------------------------------------- */
 
-/* An array would let the server choose how much memory hiredis takes. */
+/* The next whole reply among what was read is taken; or more has to be read.
+ * False: it is no reply. */
 static bool
-is_plain(char first)
-{
-    return first == '+' || first == '-' || first == '$' || first == '_';
-}
-
-/* The next whole reply among what was read; NULL: more has to be read. */
-static bool
-next_reply(struct wire *wire, redisReply **reply)
+next_reply(struct wire *wire, bool *whole)
 {
     const redisReader *reader = wire->reader;
     void *found = NULL;
 
-    *reply = NULL;
+    *whole = false;
     if (reader->pos >= reader->len && !wire->inside_reply)
         return true;
-    if (!wire->inside_reply && !is_plain(reader->buf[reader->pos]))
-        return false;
     wire->inside_reply = true;
     if (redisReaderGetReply(wire->reader, &found) != REDIS_OK)
         return false;
+    *whole = found != NULL;
     if (found != NULL)
         wire->inside_reply = false;
-    *reply = found;
     return true;
 }
 
@@ -213,23 +270,17 @@ read_more(struct wire *wire, size_t *left, int64_t deadline_ms)
 }
 
 static bool
-receive_all(struct wire *wire, wire_take *take, void *user, int64_t deadline_ms)
+receive_all(struct wire *wire, int64_t deadline_ms)
 {
-    size_t left = wire->owed * REPLY_MAX, i = 0;
-    redisReply *reply;
+    size_t left = (wire->owed + wire->elements) * REPLY_MAX;
+    bool whole;
 
     while (wire->owed > 0) {
-        if (!next_reply(wire, &reply))
+        if (!next_reply(wire, &whole) || (!whole && !read_more(wire, &left, deadline_ms)))
             return false;
-        if (reply == NULL) {
-            if (!read_more(wire, &left, deadline_ms))
-                return false;
-            continue;
-        }
-        take(user, i++, reply);
-        freeReplyObject(reply);
-        wire->owed--;
+        wire->owed -= whole;
     }
+    wire->elements = 0;
     /* More than was asked for: we no longer agree where an answer begins. */
     return wire->reader->pos >= wire->reader->len;
 }
@@ -237,8 +288,12 @@ receive_all(struct wire *wire, wire_take *take, void *user, int64_t deadline_ms)
 bool
 wire_receive(struct wire *wire, wire_take *take, void *user, int64_t deadline_ms)
 {
-    bool good = receive_all(wire, take, user, deadline_ms);
+    bool good;
 
+    wire->take = take;
+    wire->user = user;
+    wire->taken = 0;
+    good = receive_all(wire, deadline_ms);
     if (!good)
         wire_close(wire);
     return good;

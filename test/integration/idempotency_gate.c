@@ -48,7 +48,7 @@ enter(struct gate *gate, const char *mark, const char *its_hash)
 {
     struct gate_question question = { .hash = its_hash };
 
-    gate_enter(gate, mark, &question, 1, true);
+    gate_enter(gate, mark, &question);
     return question.verdict;
 }
 
@@ -284,12 +284,36 @@ start_fake(struct fake *fake, pthread_t *thread)
     return text_of("127.0.0.1:%d", ntohs(address.sin_port));
 }
 
+static void
+expect_nothing_of(const char *nonsense)
+{
+    const char *answers[] = { nonsense, NULL };
+    struct gate_question questions[2] = { { .suffix = "1", .hash = hash },
+                                          { .suffix = "2", .hash = hash } };
+    struct fake fake = { .answers = answers };
+    pthread_t thread;
+    struct gate *gate = given_gate(start_fake(&fake, &thread), 30000, 30000);
+    int64_t from = monotonic_us();
+
+    gate_ask(gate, "mark", questions, 2);
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(questions[i].verdict == GATE_GO && !questions[i].leased, "%s", nonsense);
+    ck_assert_msg(monotonic_us() - from < 200000, "%s", nonsense);
+    pthread_join(thread, NULL);
+    close(fake.fd);
+}
+
 START_TEST(test_gate_goes_on_after_every_kind_of_nonsense_i8)
 {
     static const char *const nonsense[] = {
         "garbage\r\n",
         "*1000000000\r\n",
         "*1\r\n$69\r\n",
+        "*1\r\n$-1\r\n",
+        "*2\r\n:1\r\n:2\r\n",
+        "*2\r\n*1\r\n$-1\r\n$-1\r\n",
+        "*2\r\n$-1\r\n-ERR no\r\n",
+        "*2\r\n$-1\r\n$-1\r\n+OK\r\n",
         "$2000000000\r\nxx",
         "$-7\r\n",
         ":1\r\n",
@@ -314,14 +338,39 @@ START_TEST(test_gate_goes_on_after_every_kind_of_nonsense_i8)
         ck_assert_msg(monotonic_us() - from < 200000, "%s", nonsense[i]);
         pthread_join(thread, NULL);
         close(fake.fd);
+        expect_nothing_of(nonsense[i]);
     }
+}
+END_TEST
+
+static char done_mark[100];
+
+/* An answer of the right kind for two marks: the first is done, the second not there. */
+START_TEST(test_gate_asks_for_many_marks_at_once)
+{
+    const char *answers[] = { done_mark, NULL };
+    struct gate_question questions[2] = { { .suffix = "1", .hash = hash },
+                                          { .suffix = "2", .hash = hash } };
+    struct fake fake = { .answers = answers };
+    pthread_t thread;
+    struct gate *gate = given_gate(start_fake(&fake, &thread), 30000, 30000);
+
+    snprintf(done_mark, sizeof done_mark, "*2\r\n$69\r\ndone:%s\r\n$-1\r\n", hash);
+    gate_ask(gate, "mark", questions, 2);
+    pthread_join(thread, NULL);
+    close(fake.fd);
+    ck_assert_str_eq(fake.heard, "*3\r\n$4\r\nMGET\r\n$5\r\nmark1\r\n$5\r\nmark2\r\n");
+    ck_assert_int_eq(gate_circuit(gate), GATE_CLOSED);
+    ck_assert_int_eq(questions[0].verdict, GATE_SKIP);
+    ck_assert_int_eq(questions[1].verdict, GATE_GO);
+    ck_assert(questions[1].absent);
 }
 END_TEST
 
 START_TEST(test_gate_asks_an_older_redis_in_two_commands)
 {
-    static const char *const answers[] = { "-ERR syntax error\r\n", "$-1\r\n", "+OK\r\n",
-                                           "$21\r\nbusy:ffffffffffffffff\r\n", NULL };
+    static const char *const answers[] = { "-ERR syntax error\r\n", "*1\r\n$-1\r\n", "+OK\r\n",
+                                           "*1\r\n$21\r\nbusy:ffffffffffffffff\r\n", NULL };
     struct fake fake = { .answers = answers };
     pthread_t thread;
     struct gate *gate = given_gate(start_fake(&fake, &thread), 1234, 30000);
@@ -440,6 +489,7 @@ main(void)
                        test_gate_without_redis_costs_nothing_and_notices_its_return_i8,
                        test_gate_does_not_wait_for_a_redis_that_stands_still_i8,
                        test_gate_goes_on_after_every_kind_of_nonsense_i8,
+                       test_gate_asks_for_many_marks_at_once,
                        test_gate_asks_an_older_redis_in_two_commands,
                        test_gate_logs_a_redis_that_comes_and_goes_once_in_ten_seconds),
         .timeout_s = 40,
