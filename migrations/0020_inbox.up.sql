@@ -119,8 +119,7 @@ COMMENT ON COLUMN idempotency.inbox_foreign.partition IS 'Partition of that topi
 COMMENT ON COLUMN idempotency.inbox_foreign."offset" IS 'Offset in that partition.';
 COMMENT ON COLUMN idempotency.inbox_foreign.received_at IS 'When it was applied, or parked.';
 
--- What became of the messages, where some are not new. Whose row was there has
--- the same hash, or is among `other`.
+-- What became of the messages, where some are not new. NULL: there is no row.
 CREATE FUNCTION idempotency.received(consumer text, message_ids uuid[], hashes bytea[],
                                      fresh uuid[], low integer, high integer)
     RETURNS TABLE (n integer, verdict text)
@@ -131,38 +130,48 @@ CREATE FUNCTION idempotency.received(consumer text, message_ids uuid[], hashes b
 AS $$
 DECLARE
     -- Row by row through the index, whatever is known of the partition's size: joined, a plan for
-    -- what was an empty table reads all rows of the consumer for each message.
-    compare text := 'SELECT array_agg(m.n) FROM unnest($2, $3) WITH ORDINALITY m (id, hash, n) '
-                    'WHERE m.hash <> (SELECT i.hash FROM idempotency.inbox_%s i '
-                    'WHERE i.consumer = $1 AND i.message_id = m.id)';
-    days integer[];
-    leaf text;
-    differ bigint[];
-    other bigint[];
+    -- what was an empty table reads all rows of the consumer for each message. By the partition's
+    -- name: a plan for the whole ring locks all of it.
+    compare text := 'SELECT ARRAY(SELECT CASE WHEN %1$s THEN (SELECT i.hash = m.hash '
+                    'FROM idempotency.inbox_%2$s i WHERE i.consumer = $1 AND i.message_id = m.id) '
+                    'END FROM unnest($2, $3, $4) AS m (id, hash, day))';
+    days integer[] := ARRAY(SELECT idempotency.day_of(uuid_send(u.id))
+                              FROM unnest(received.message_ids) AS u (id));
+    day integer;
+    found boolean[];
+    same boolean[];
 BEGIN
-    SELECT array_agg(DISTINCT idempotency.day_of(uuid_send(u.id))) INTO days
-      FROM unnest(received.message_ids) AS u (id);
-
-    -- By its name: a plan for the whole ring locks all of it.
-    FOR leaf IN SELECT DISTINCT coalesce((d % 32)::text, 'foreign') FROM unnest(days) AS d
-                 WHERE d IS NULL OR d BETWEEN received.low AND received.high LOOP
-        EXECUTE format(compare, leaf) INTO differ
-            USING received.consumer, received.message_ids, received.hashes;
-        other := other || differ;
+    FOR day IN SELECT DISTINCT d FROM unnest(days) AS d
+                WHERE d IS NULL OR d BETWEEN received.low AND received.high LOOP
+        EXECUTE format(compare, coalesce('day = ' || day, 'day IS NULL'),
+                       coalesce((day % 32)::text, 'foreign'))
+           INTO found USING received.consumer, received.message_ids, received.hashes, days;
+        same := CASE WHEN same IS NULL THEN found
+                     ELSE ARRAY(SELECT coalesce(u.a, u.b) FROM unnest(same, found) AS u (a, b)) END;
     END LOOP;
 
     RETURN QUERY
         SELECT m.n::integer,
                CASE WHEN m.day < received.low THEN 'below'
                     WHEN m.day > received.high THEN 'future'
-                    WHEN f.id IS NOT NULL AND m.place = 1 THEN 'fresh'
-                    WHEN m.n = ANY (other) THEN 'other'
-                    ELSE 'duplicate' END
-          FROM (SELECT u.n, u.id, idempotency.day_of(uuid_send(u.id)) AS day,
-                       row_number() OVER (PARTITION BY u.id ORDER BY u.n) AS place
-                  FROM unnest(received.message_ids) WITH ORDINALITY AS u (id, n)) AS m
-               LEFT JOIN (SELECT unnest(received.fresh)) AS f (id) ON f.id = m.id
-         ORDER BY m.n;
+                    WHEN m.same THEN 'duplicate'
+                    WHEN NOT m.same THEN 'other' END
+          FROM unnest(days, same) WITH ORDINALITY AS m (day, same, n)
+         WHERE received.fresh IS NULL;
+    IF received.fresh IS NOT NULL THEN
+        RETURN QUERY
+            SELECT m.n::integer,
+                   CASE WHEN m.day < received.low THEN 'below'
+                        WHEN m.day > received.high THEN 'future'
+                        WHEN f.id IS NOT NULL AND m.place = 1 THEN 'fresh'
+                        WHEN m.same THEN 'duplicate'
+                        WHEN NOT m.same THEN 'other' END
+              FROM (SELECT u.*, row_number() OVER (PARTITION BY u.id ORDER BY u.n) AS place
+                      FROM unnest(received.message_ids, days, same)
+                           WITH ORDINALITY AS u (id, day, same, n)) AS m
+                   LEFT JOIN (SELECT unnest(received.fresh)) AS f (id) ON f.id = m.id
+             ORDER BY m.n;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION idempotency.received(text, uuid[], bytea[], uuid[], integer, integer) IS
@@ -185,7 +194,22 @@ DECLARE
     day integer; -- of a single message; of several: NULL
     fresh uuid[];
     more uuid[];
+    verdicts text[];
 BEGIN
+    -- In the midst of duplicates, as the first one tells, looking them up costs half of trying to
+    -- insert them; planning that pays for many only.
+    IF cardinality(receive.message_ids) >= 50 AND EXISTS
+       (SELECT FROM idempotency.received(receive.consumer, receive.message_ids[1:1],
+            receive.hashes[1:1], NULL, low, high) r WHERE r.verdict IS NOT NULL) THEN
+        verdicts := ARRAY(SELECT r.verdict FROM idempotency.received(receive.consumer,
+            receive.message_ids, receive.hashes, NULL, low, high) r);
+        IF array_position(verdicts, NULL) IS NULL THEN
+            RETURN QUERY SELECT u.n::integer, u.verdict
+                           FROM unnest(verdicts) WITH ORDINALITY AS u (verdict, n);
+            RETURN;
+        END IF;
+    END IF;
+
     IF cardinality(receive.message_ids) = 1 THEN
         day := idempotency.day_of(uuid_send(receive.message_ids[1]));
         IF day BETWEEN low AND high THEN
@@ -250,7 +274,7 @@ BEGIN
         SELECT array_agg(e.message_id) INTO more FROM entered e;
     END IF;
     RETURN QUERY SELECT * FROM idempotency.received(receive.consumer, receive.message_ids,
-        receive.hashes, fresh || more, low, high);
+        receive.hashes, coalesce(fresh || more, '{}'), low, high);
 END
 $$;
 COMMENT ON FUNCTION idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[]) IS
