@@ -389,6 +389,8 @@ session(struct saga_relay *relay, bool once, struct saga_error *err)
 static bool
 worth_retrying(const struct saga_error *error)
 {
+    if (pg_error_lasts(error))
+        return false;
     if (error->code != SAGA_EDB && error->code != SAGA_EUNKNOWN && error->code != SAGA_ETIMEOUT)
         return false;
     return (error->flags & (SAGA_ERR_RETRIABLE | SAGA_ERR_FATAL | SAGA_ERR_UNKNOWN)) != 0;

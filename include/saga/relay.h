@@ -96,11 +96,12 @@ enum {
  * streams is changed, owners return SAGA_EFENCED; run them again. Relays of
  * streams that no longer exist return SAGA_ENOTFOUND, also while they wait.
  *
- * Lost connections are made anew, for ever. While Kafka cannot be reached, or
- * refuses a message, or librdkafka makes no producer (a file of certificates is
- * being replaced), it is tried again and logged once a minute; nothing is
- * skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is an
- * error, and so is a rival that renews its lease.
+ * Lost connections are made anew, for ever, unless PostgreSQL says that role,
+ * password or database are wrong: a person has to mend those. While Kafka cannot
+ * be reached, or refuses a message, or librdkafka makes no producer (a file of
+ * certificates is being replaced), it is tried again and logged once a minute;
+ * nothing is skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is
+ * an error, and so is a rival that renews its lease.
  *
  * A relay that is succeeded while messages of it are still on their way can leave
  * old ones behind newer ones, which consumers drop as repetitions. Where that is
@@ -117,7 +118,8 @@ enum {
  * again, with nothing remembered, unless saga_relay_stop() was called.
  *
  * Returns 0, or
- *   SAGA_EDB       PostgreSQL refused, in a way that trying again will not mend
+ *   SAGA_EDB       PostgreSQL refused, in a way that trying again will not mend:
+ *                  rights, role, password or database (`sqlstate` says which)
  *   SAGA_ESCHEMA   the outbox's schema is missing: run `sagactl migrate up`
  *   SAGA_ENOTFOUND the outbox has fewer streams
  *   SAGA_ESTATE    (SAGA_RELAY_ONCE) another relay owns the stream and is alive

@@ -2,8 +2,10 @@
 /*
  * The program outbox-relay: from psql to Kafka, and what it says to wrong use.
  */
+#include "test/support/daemon.h"
 #include "test/support/outbox.h"
 #include "test/support/run.h"
+#include "test/support/server.h"
 #include "test/support/wait.h"
 
 #include <signal.h>
@@ -142,6 +144,43 @@ START_TEST(test_outbox_relay_says_what_is_wrong_with_the_database)
 }
 END_TEST
 
+/* With --once and without. */
+static void
+expect_end(const char *conninfo, const char *says)
+{
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--database", conninfo), 1, says);
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--once", "--database", conninfo),
+                       1, says);
+}
+
+START_TEST(test_outbox_relay_ends_where_role_password_or_database_are_wrong)
+{
+    struct server *cluster = GIVEN_SERVER("pg");
+    const char *there = given_database_in(cluster);
+    PGconn *admin = given_session(there);
+    struct process *relay;
+
+    expect_end("dbname=no_such_database", "no_such_database");
+    expect_end(text_of("%s user=unknown", there), "sqlstate=28000");
+    db_exec(admin, "CREATE ROLE guarded LOGIN PASSWORD 'right'; GRANT saga_relay TO guarded");
+    write_file(db_text(admin, "SHOW hba_file"),
+               "host all guarded all scram-sha-256\nhost all all all trust\n");
+    db_exec(admin, "SELECT pg_reload_conf()");
+    WAIT_UNTIL(db_try_connect(text_of("%s user=guarded", there)) == NULL, 5000);
+    expect_end(text_of("%s user=guarded", there), "no password supplied");
+    expect_end(text_of("%s user=guarded password=wrong", there), "password authentication failed");
+
+    /* One that has been at work, too. */
+    relay = start_relay_program(text_of("%s user=guarded password=right", there), NULL, NULL, NULL);
+    WAIT_UNTIL(has_logged(relay, "took the stream"), 10000);
+    db_exec(admin, "ALTER ROLE guarded PASSWORD 'other'");
+    db_exec(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                   " WHERE usename = 'guarded'");
+    process_expect(relay, 1, 10000);
+    ck_assert(has_logged(relay, "password authentication failed"));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -151,7 +190,8 @@ main(void)
                        test_outbox_relay_once_has_nothing_to_do, test_outbox_relay_stops_in_order,
                        test_outbox_relay_keeps_trying_while_kafka_is_away,
                        test_outbox_relay_answers_wrong_use,
-                       test_outbox_relay_says_what_is_wrong_with_the_database),
+                       test_outbox_relay_says_what_is_wrong_with_the_database,
+                       test_outbox_relay_ends_where_role_password_or_database_are_wrong),
         .timeout_s = 40,
     });
 }
