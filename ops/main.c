@@ -37,7 +37,8 @@ static const char usage_text[] =
     "  inbox discard CONSUMER ID --reason WHY  gives one parked message up\n"
     "  inbox horizon          between which times messages are known\n"
     "  migrate up             applies the migrations that the database lacks\n"
-    "  migrate down [N|all]   undoes the last N (1): drops tables with what is in them\n"
+    "  migrate down [N]       undoes the last N (1): drops tables with what is in them (--all,\n"
+    "                         --force)\n"
     "  migrate status         which are applied\n"
     "\n"
     "  --database CONNINFO    else PGHOST, PGPORT, PGDATABASE, PGUSER and so on\n"
@@ -46,7 +47,8 @@ static const char usage_text[] =
     "  --definition NAME      only sagas of this name\n"
     "  --limit N              at most so many (50)\n"
     "  --reason WHY           goes into the audit\n"
-    "  --all                  all keys of the topic\n"
+    "  --all                  all keys of the topic; all migrations\n"
+    "  --force                undoes migrations also where messages or sagas are lost\n"
     "  --payload              the payload, too\n"
     "  --dry-run              only says what would be done\n"
     "  --migrations DIR       files in DIR instead of the built-in ones\n"
@@ -68,6 +70,7 @@ static const struct option known[] = {
     { "lock-timeout", required_argument, NULL, 't' },
     { "dry-run", no_argument, NULL, 'n' },
     { "all", no_argument, NULL, 'a' },
+    { "force", no_argument, NULL, 'f' },
     { "payload", no_argument, NULL, 'p' },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'v' },
@@ -104,7 +107,7 @@ static const struct verb {
     { "inbox", "discard", inbox_discard, "r", 30000, 2, 2, " CONSUMER ID --reason WHY" },
     { "inbox", "horizon", inbox_horizon, "", 30000, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
-    { "migrate", "down", migrate_down, "mt", 0, 0, 1, " [N|all]" },
+    { "migrate", "down", migrate_down, "mtaf", 0, 0, 1, " [N] | --all" },
     { "migrate", "status", migrate_status, "m", 30000, 0, 0, "" },
 };
 
@@ -192,6 +195,9 @@ take_option(struct options *options, int option, const char *value)
         return true;
     case 'a':
         options->all = true;
+        return true;
+    case 'f':
+        options->force = true;
         return true;
     case 'p':
         options->payload = true;

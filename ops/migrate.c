@@ -4,6 +4,7 @@
  * own. Which one comes next is decided in migrate_plan.c, under a lock and from
  * what the database says at that moment, so that several runners may be at work.
  */
+#include "ops/migrate_loss.h"
 #include "ops/migrate_plan.h"
 #include "ops/migration_set.h"
 #include "ops/ops.h"
@@ -303,6 +304,60 @@ print_done(struct runner *runner, bool up, struct saga_error *err)
     return 0;
 }
 
+/* The texts of the last `n`. The caller frees the array, and not what it holds. */
+static const char **
+scripts_of(const struct runner *runner, size_t n)
+{
+    const char **scripts = calloc(n + 1, sizeof *scripts);
+    struct migration_state *left = calloc(runner->n_states + 1, sizeof *left);
+    int last;
+
+    if (scripts != NULL && left != NULL) {
+        memcpy(left, runner->states, runner->n_states * sizeof *left);
+        for (size_t i = 0; i < n && (last = migrate_plan_down(left, runner->n_states)) >= 0; i++) {
+            scripts[i] = migration_of(runner, &left[last])->down;
+            left[last].applied = false;
+        }
+    }
+    free(left);
+    return scripts;
+}
+
+static int
+judge_loss(struct runner *runner, size_t n, struct saga_error *err)
+{
+    const char **scripts = scripts_of(runner, n);
+    char loss[sizeof err->message - 64];
+    int rc = scripts == NULL ? error_set(err, SAGA_ENOMEM, "out of memory")
+                             : migrate_loss(loss, sizeof loss, runner->pg, scripts, n, err);
+
+    free(scripts);
+    if (rc != 0 || *loss == '\0')
+        return rc;
+    if (!runner->options->force)
+        return error_set(err, SAGA_ESTATE, "this would lose %s; --force does it", loss);
+    complain("this loses %s", loss);
+    return 0;
+}
+
+/* Before anything is undone: a number that was meant, and nothing that is missed. */
+static int
+judge_down(struct runner *runner, long n, struct saga_error *err)
+{
+    size_t applied = 0;
+    int rc = begin_step(runner, err);
+
+    for (size_t i = 0; rc == 0 && i < runner->n_states; i++)
+        applied += runner->states[i].applied;
+    if (rc == 0 && applied > 0 && n < INT32_MAX && (size_t)n > applied)
+        rc = error_set(err, SAGA_ESTATE, "only %zu migrations are applied; --all undoes them all",
+                       applied);
+    if (rc == 0)
+        rc = judge_loss(runner, (size_t)n < applied ? (size_t)n : applied, err);
+    pg_rollback(runner->pg);
+    return rc;
+}
+
 static int
 migrate(struct call *call, bool up, long n)
 {
@@ -313,6 +368,8 @@ migrate(struct call *call, bool up, long n)
 
     if (rc == 0)
         rc = check_database(&runner, &err);
+    if (rc == 0 && !up)
+        rc = judge_down(&runner, n, &err);
     for (long i = 0; rc == 0 && did && i < n; i++)
         rc = step(&runner, up, &did, &err);
     if (rc == 0)
@@ -331,11 +388,13 @@ int
 migrate_down(struct call *call)
 {
     const char *word = call->n_words == 1 ? call->words[0] : "1";
+    bool all = call->options.all || strcmp(word, "all") == 0;
     char *end = NULL;
-    long n = strcmp(word, "all") == 0 ? INT32_MAX : strtol(word, &end, 10);
+    long n = all ? INT32_MAX : strtol(word, &end, 10);
 
-    if (n < 1 || n > INT32_MAX || (end != NULL && *end != '\0')) {
-        complain("migrate down [N]: N, from 1, is how many of the last to undo; or: all");
+    if (n < 1 || n > INT32_MAX || (end != NULL && *end != '\0') ||
+        (call->options.all && call->n_words > 0)) {
+        complain("migrate down: either N, from 1, which is how many of the last to undo, or --all");
         return EXIT_USAGE;
     }
     return migrate(call, false, n);

@@ -16,7 +16,7 @@ struct options {
     const char *database, *migrations, *lock_timeout;
     const char *state, *definition, *reason;
     int32_t limit;
-    bool json, dry_run, all, payload;
+    bool json, dry_run, all, force, payload;
 };
 
 /* A verb gets its words without its own names, and returns an exit code. */

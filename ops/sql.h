@@ -70,6 +70,23 @@
     "INSERT INTO saga.migration (number, name, sha256) VALUES ($1, $2, " SQL_SHA256("$3") ")"
 #define SQL_BOOK_REMOVE "DELETE FROM saga.migration WHERE number = $1"
 
+/* What would be lost. Counting further than this is not worth the time. */
+#define LOSS_MOST       INT64_C(10000)
+#define SQL_COUNT(rows) "SELECT count(*) FROM (SELECT FROM " rows " LIMIT 10001) AS q"
+#define SQL_HAS_RELATION                                                                           \
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c"                                             \
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                                    \
+    " WHERE n.nspname || '.' || c.relname = $1)"
+#define SQL_LOSS_SAGAS   SQL_COUNT("saga.instance WHERE state NOT IN ('completed', 'compensated')")
+#define SQL_LOSS_PENDING SQL_COUNT("outbox.pending")
+#define SQL_LOSS_MESSAGES                                                                          \
+    SQL_COUNT("outbox.message WHERE pg_catalog.to_regclass('outbox.pending') IS NULL")
+#define SQL_LOSS_DELAYED      SQL_COUNT("outbox.delayed")
+#define SQL_LOSS_PARKED       SQL_COUNT("outbox.parked")
+#define SQL_LOSS_INBOX_PARKED SQL_COUNT("idempotency.parked")
+#define SQL_LOSS_HELD         SQL_COUNT("idempotency.quarantine WHERE state = 'held'")
+#define SQL_LOSS_WAITING      SQL_COUNT("idempotency.barrier WHERE outcome = 'waiting'")
+
 #define SQL_DONE_JSON                                                                              \
     "SELECT pg_catalog.jsonb_build_object($1::text, pg_catalog.to_jsonb($2::text[]))::text"
 

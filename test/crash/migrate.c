@@ -51,8 +51,9 @@ START_TEST(test_migrate_killed_before_each_commit_ends_with_the_same_schema)
     ck_assert_str_eq(schema_of(conninfo), expected);
 
     ck_assert_int_ge(
-        kill_at_each_commit(ARGS("sagactl", "migrate", "down", "100", "--database", conninfo)), 2);
-    run_process(ARGS("sagactl", "migrate", "down", "100", "--database", conninfo));
+        kill_at_each_commit(ARGS("sagactl", "migrate", "down", "--all", "--database", conninfo)),
+        2);
+    run_process(ARGS("sagactl", "migrate", "down", "--all", "--database", conninfo));
     ck_assert_str_eq(schema_of(conninfo), empty);
 }
 END_TEST

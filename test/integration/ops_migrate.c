@@ -80,7 +80,7 @@ START_TEST(test_up_down_up_gives_the_same_schema)
     EXPECT_ANSWER(migrate("up"), 0, "0001_schemas");
     first = schema();
     ck_assert_str_ne(first, empty);
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "all"), 0, "0001_schemas");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all"), 0, "0001_schemas");
     ck_assert_str_eq(schema(), empty);
     EXPECT_ANSWER(migrate("up"), 0, "0001_schemas");
     ck_assert_str_eq(schema(), first);
@@ -109,9 +109,66 @@ START_TEST(test_down_undoes_the_last_n)
     ck_assert_int_eq(applied(), n - 1);
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "2"), 0, "undone in");
     ck_assert_int_eq(applied(), n - 3);
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "1000"), 0, "0001_schemas");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", text_of("%d", (int)n - 2)), 4,
+                  text_of("only %d migrations are applied; --all undoes them all", (int)n - 3));
+    ck_assert_int_eq(applied(), n - 3);
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all"), 0, "0001_schemas");
     EXPECT_ANSWER(migrate("down"), 0, "nothing to do");
     EXPECT_ANSWER(migrate("status"), 0, "pending");
+}
+END_TEST
+
+START_TEST(test_down_refuses_to_lose_what_is_unfinished_unless_forced)
+{
+    static const struct {
+        const char *sql, *says, *settle;
+    } losses[] = {
+        { "INSERT INTO saga.instance (id, definition, business_key, steps, step_states,"
+          " step_attempts, step_due_at, data, digest)"
+          " VALUES (gen_random_uuid(), 'd', 'k', '{}', '{}', '{}', '{}', '{}', '')",
+          "this would lose sagas that have not ended (1); --force",
+          "UPDATE saga.instance SET state = 'completed'" },
+        { "SELECT outbox.enqueue('t', NULL) FROM generate_series(1, 2)",
+          "this would lose messages that are not published (2); --force",
+          "UPDATE outbox.stream SET prev = pg_current_snapshot()" },
+        { "SELECT outbox.enqueue('t', NULL, deliver_at => now() + '1 day')",
+          "this would lose messages that wait for their time (1)", "DELETE FROM outbox.delayed" },
+        { "INSERT INTO outbox.parked (seq, message_id, topic, headers, created_at, error, attempts)"
+          " VALUES (1, gen_random_uuid(), 't', '', now(), 'why', 1)",
+          "this would lose parked messages of the outbox (1)", "DELETE FROM outbox.parked" },
+        { "INSERT INTO idempotency.barrier (consumer, saga_id, step, action, outcome, accepted,"
+          " message_id, saga_started_at)"
+          " VALUES ('c', gen_random_uuid(), 's', 'run', 'waiting', '{}', gen_random_uuid(), now())",
+          "this would lose commands in hand that are not answered (1)",
+          "DELETE FROM idempotency.barrier" },
+    };
+    int64_t n;
+
+    EXPECT_ANSWER(migrate("up"), 0, "applied in");
+    n = applied();
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        db_exec(conn, "%s", losses[i].sql);
+        EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all"), 4, losses[i].says);
+        ck_assert_int_eq(applied(), n);
+        db_exec(conn, "%s", losses[i].settle);
+    }
+    db_exec(conn, "%s", losses[1].sql);
+    /* What is not dropped is not lost: the sagas' tables are the last. */
+    EXPECT_ANSWER(migrate("down"), 0, "0030_saga");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all", "--force"), 0,
+                  "this loses messages that are not published (2)");
+    EXPECT_ANSWER(migrate("down"), 0, "nothing to do");
+}
+END_TEST
+
+/* Where views and cursors are undone, nobody knows which are published. */
+START_TEST(test_down_one_by_one_counts_all_messages_when_nobody_knows_which_are_published)
+{
+    EXPECT_ANSWER(migrate("up"), 0, "applied in");
+    db_exec(conn, "SELECT outbox.enqueue('t', NULL)");
+    while (db_int(conn, "SELECT max(number) FROM saga.migration") > 10)
+        EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--force"), 0, "undone in");
+    EXPECT_ANSWER(migrate("down"), 4, "this would lose messages, published or not (1)");
 }
 END_TEST
 
@@ -317,6 +374,7 @@ START_TEST(test_wrong_usage_says_what_is_right)
     EXPECT_ANSWER(sagactl(ARGS("sagactl", "migrate")), 2, "no such command: migrate");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "sideways"), 2, "migrate sideways");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "0"), 2, "N, from 1");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "2", "--all"), 2, "or --all");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "-1"), 2, "");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "3"), 2, "usage: sagactl migrate up");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "--reason", "x"), 2,
@@ -336,16 +394,17 @@ main(void)
         .name = "ops/migrate",
         .setup = given_nothing_applied,
         .timeout_s = 60,
-        .tests = TESTS(test_up_down_up_gives_the_same_schema, test_up_again_has_nothing_to_do,
-                       test_down_undoes_the_last_n, test_files_apply_in_order_by_psql,
-                       test_status_tells_each_migration_as_json,
-                       test_up_does_not_look_into_the_logins_search_path,
-                       test_up_by_two_runners_at_once_applies_each_once,
-                       test_up_that_fails_leaves_nothing_and_names_the_statement,
-                       test_up_that_fails_keeps_the_earlier_ones, test_changed_migration_is_refused,
-                       test_database_that_is_newer_is_refused,
-                       test_late_migration_is_applied_and_undone_first,
-                       test_lock_that_is_held_fails_within_the_timeout,
-                       test_other_encoding_is_refused, test_wrong_usage_says_what_is_right),
+        .tests = TESTS(
+            test_up_down_up_gives_the_same_schema, test_up_again_has_nothing_to_do,
+            test_down_undoes_the_last_n, test_down_refuses_to_lose_what_is_unfinished_unless_forced,
+            test_down_one_by_one_counts_all_messages_when_nobody_knows_which_are_published,
+            test_files_apply_in_order_by_psql, test_status_tells_each_migration_as_json,
+            test_up_does_not_look_into_the_logins_search_path,
+            test_up_by_two_runners_at_once_applies_each_once,
+            test_up_that_fails_leaves_nothing_and_names_the_statement,
+            test_up_that_fails_keeps_the_earlier_ones, test_changed_migration_is_refused,
+            test_database_that_is_newer_is_refused, test_late_migration_is_applied_and_undone_first,
+            test_lock_that_is_held_fails_within_the_timeout, test_other_encoding_is_refused,
+            test_wrong_usage_says_what_is_right),
     });
 }

@@ -50,7 +50,7 @@ START_TEST(test_four_databases_at_once_share_the_roles)
     ck_assert_int_eq(db_int(admin, "SELECT count(*) FROM pg_roles WHERE " WHICH), 4);
 
     /* What one database undoes, the others still have. */
-    EXPECT_ANSWER(SAGACTL(databases[0], "migrate", "down", "all"), 0, "undone");
+    EXPECT_ANSWER(SAGACTL(databases[0], "migrate", "down", "--all"), 0, "undone");
     ck_assert_int_eq(db_int(admin, "SELECT count(*) FROM pg_roles WHERE " WHICH), 4);
     EXPECT_ANSWER(SAGACTL(databases[1], "migrate", "up"), 0, "nothing to do");
     EXPECT_ANSWER(SAGACTL(databases[0], "migrate", "up"), 0, "applied");
@@ -78,7 +78,7 @@ START_TEST(test_rival_who_makes_a_role_is_tolerated_or_replaced)
     const char *database = given_empty_database_in(cluster);
 
     race(database, "ROLLBACK");
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "all"), 0, "undone");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all"), 0, "undone");
     db_exec(admin, "DROP ROLE saga_owner, saga_app, saga_relay, saga_monitor");
     race(database, "COMMIT");
 }
@@ -109,7 +109,7 @@ START_TEST(test_login_that_may_not_create_roles_names_them)
     /* Membership is enough, also without inheriting its rights. */
     db_exec(admin, "GRANT saga_owner TO plain");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up"), 0, "applied");
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "all"), 0, "undone");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "--all"), 0, "undone");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up"), 0, "applied");
     PQfinish(conn);
 }
