@@ -89,7 +89,7 @@ offset_to_commit(const struct partition *partition, int64_t next)
     return next > partition->floor ? next : partition->floor;
 }
 
-static void
+void
 batch_reset(struct batch *batch)
 {
     for (size_t i = 0; i < batch->n_touched; i++)

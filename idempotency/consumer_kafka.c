@@ -267,6 +267,7 @@ revoke(struct saga_consumer *consumer, rd_kafka_topic_partition_list_t *list, bo
     CRASH_POINT("consumer.before_revoke");
     if (pg_connected(&consumer->pg))
         (void)batch_catch_up(consumer, true);
+    batch_reset(&consumer->batch);
     remove_listed(consumer, list);
     if (cooperative) {
         rd_kafka_error_destroy(rd_kafka_incremental_unassign(consumer->kafka, list));

@@ -246,6 +246,8 @@ int quarantine(struct saga_consumer *consumer, const struct taken *taken, const 
 /* Chooses what may be worked on now. False: nothing. */
 bool batch_choose(struct saga_consumer *consumer);
 void batch_apply(struct saga_consumer *consumer);
+/* Forgets the last one, which points to its partitions: before any of them goes. */
+void batch_reset(struct batch *batch);
 
 /* Where PostgreSQL's offset has to be, if `next` is finished. */
 int64_t offset_to_commit(const struct partition *partition, int64_t next);

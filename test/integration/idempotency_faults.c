@@ -92,6 +92,41 @@ START_TEST(test_consumer_goes_on_after_postgres_was_away)
 }
 END_TEST
 
+/* Cuts the connection under its own hands, once. */
+static int
+lose_connection(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    static atomic_bool lost;
+
+    if (!atomic_exchange(&lost, true)) {
+        proxy_refuse(user, true);
+        proxy_cut_now(user);
+    }
+    return apply_effect(tx, record, NULL, err);
+}
+
+/* trap: I21: the batch that it has failed with is of partitions that are gone by then */
+START_TEST(test_consumer_whose_partitions_go_while_postgres_is_away_goes_on_with_others_i21)
+{
+    struct fixture *fixture = given_consumer_fixture(2);
+    struct proxy *proxy = given_proxy(address_of_shared_postgres());
+    struct saga_consumer *cut_off =
+        GIVEN_CONSUMER(fixture, .handler = lose_connection, .user = proxy,
+                       .conninfo = text_of("%s port=%d", fixture->conninfo, proxy_port(proxy)));
+    struct saga_consumer *other = GIVEN_CONSUMER(fixture);
+
+    start_running(cut_off);
+    WAIT_UNTIL(stats_of(cut_off).partitions == 2, 20000);
+    produce_messages(fixture, 0, 10);
+    WAIT_UNTIL(stats_of(cut_off).retries > 0, 20000);
+    start_running(other);
+    WAIT_UNTIL(stats_of(cut_off).partitions == 1 && stats_of(other).partitions == 1, 20000);
+    proxy_refuse(proxy, false);
+    produce_messages(fixture, 10, 40);
+    WAIT_UNTIL(effects_are(fixture, 50, 50), 20000);
+}
+END_TEST
+
 /* A member that was taken for dead and is not, or an operator: our offset is not where we left it.
  */
 START_TEST(test_consumer_whose_offset_was_moved_by_another_goes_on_from_what_is_there)
@@ -440,23 +475,25 @@ main(void)
 {
     return run_tests(&(struct tests){
         .name = "idempotency_faults",
-        .tests = TESTS(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15,
-                       test_consumer_does_not_wait_for_ever_for_the_answer_about_the_inbox_row,
-                       test_consumer_goes_on_after_postgres_was_away,
-                       test_consumer_whose_offset_was_moved_by_another_goes_on_from_what_is_there,
-                       test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped,
-                       test_consumer_whose_kafka_has_gone_can_be_freed,
-                       test_consumer_whose_kafka_stands_still_can_be_freed,
-                       test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25,
-                       test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
-                       test_consumer_that_lives_through_a_restore_reads_again_i9_i26,
-                       test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26,
-                       test_consumer_applies_again_what_was_lost_behind_one_that_waits_i26,
-                       test_consumer_reads_again_one_that_waited_and_was_lost_i26,
-                       test_consumer_does_not_believe_marks_of_another_database_i9,
-                       test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21,
-                       test_consumers_that_come_and_go_lose_and_double_nothing_eager_i21,
-                       test_consumers_that_come_and_go_lose_and_double_nothing_cooperative_i21),
+        .tests =
+            TESTS(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15,
+                  test_consumer_does_not_wait_for_ever_for_the_answer_about_the_inbox_row,
+                  test_consumer_goes_on_after_postgres_was_away,
+                  test_consumer_whose_partitions_go_while_postgres_is_away_goes_on_with_others_i21,
+                  test_consumer_whose_offset_was_moved_by_another_goes_on_from_what_is_there,
+                  test_consumer_without_kafka_keeps_trying_says_so_once_and_can_be_stopped,
+                  test_consumer_whose_kafka_has_gone_can_be_freed,
+                  test_consumer_whose_kafka_stands_still_can_be_freed,
+                  test_consumer_effects_survive_a_crash_of_an_asynchronous_database_i25,
+                  test_consumer_reads_again_what_a_restored_database_has_lost_i9_i26,
+                  test_consumer_that_lives_through_a_restore_reads_again_i9_i26,
+                  test_consumer_reads_all_again_for_a_database_that_knows_nothing_i26,
+                  test_consumer_applies_again_what_was_lost_behind_one_that_waits_i26,
+                  test_consumer_reads_again_one_that_waited_and_was_lost_i26,
+                  test_consumer_does_not_believe_marks_of_another_database_i9,
+                  test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21,
+                  test_consumers_that_come_and_go_lose_and_double_nothing_eager_i21,
+                  test_consumers_that_come_and_go_lose_and_double_nothing_cooperative_i21),
         .timeout_s = 90,
     });
 }
