@@ -76,9 +76,9 @@ warn_of_settings(const struct daemon *daemon, bool first)
                   "a password in --database: others could see it until it was overwritten; put it "
                   "into --config, or into a file or credential that --config names",
                   LOG_NO_FIELDS);
-    if (daemon->settings.ignored != NULL)
+    if (*daemon->settings.ignored != '\0')
         log_event(log_of(daemon), SAGA_LOG_WARNING,
-                  "a variable in the environment is not a setting",
+                  "a variable in the environment is not a setting; they begin with OUTBOX_RELAY_",
                   LOG_TEXT("variable", daemon->settings.ignored));
 }
 
@@ -99,6 +99,21 @@ refuse_settings(struct daemon *daemon, struct settings *settings, const struct s
         notify_send(&daemon->notify, "READY=1");
 }
 
+/* Reads all settings and makes relays of them; what is wrong has its place. */
+static int
+read_and_make(const struct daemon *daemon, struct settings *settings, struct relays *relays, int n,
+              struct saga_error *err)
+{
+    int rc = settings_read(settings, &daemon->arguments, environ, err);
+
+    if (rc != 0)
+        return rc;
+    rc = relays_make(relays, settings, n, daemon->wake_fd, err);
+    if (rc != 0)
+        settings_locate(settings, err);
+    return rc;
+}
+
 /* First everything is read and checked; only then the relays are stopped. */
 static void
 reload(struct daemon *daemon)
@@ -112,9 +127,7 @@ reload(struct daemon *daemon)
     if (daemon->phase == RELOADING || daemon->phase == STOPPING || daemon->arguments.once)
         return;
     notify_send(&daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_mono_ms() * 1000);
-    rc = settings_read(next, &daemon->arguments, environ, &err);
-    if (rc == 0)
-        rc = relays_make(&daemon->next_relays, next, daemon->relays.n, daemon->wake_fd, &err);
+    rc = read_and_make(daemon, next, &daemon->next_relays, daemon->relays.n, &err);
     if (rc != 0) {
         refuse_settings(daemon, next, &err);
         return;
@@ -309,10 +322,10 @@ run(struct daemon *daemon, struct saga_error *err)
 static int
 prepare(struct daemon *daemon, struct saga_error *err)
 {
-    int rc = settings_read(&daemon->settings, &daemon->arguments, environ, err);
+    int rc = read_and_make(daemon, &daemon->settings, &daemon->relays, 1, err);
 
-    if (rc == 0)
-        rc = relays_make(&daemon->relays, &daemon->settings, 1, daemon->wake_fd, err);
+    if (rc == 0 && daemon->arguments.check)
+        warn_of_settings(daemon, true);
     if (rc != 0 || daemon->arguments.check)
         return rc;
     if (!notify_open(&daemon->notify))

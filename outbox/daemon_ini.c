@@ -5,16 +5,19 @@
 #include "outbox/daemon_ini.h"
 
 #include <ini.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char malformed[] = "neither [section], nor name = value, nor a comment";
 
 struct reading {
+    const char *begin;
     const char *at, *end; /* what is left of the text */
     int line;
     ini_fn *each;
     void *user;
     const char *why;
+    int refused; /* the line of a section that was refused; 0: none */
 };
 
 /*
@@ -32,6 +35,27 @@ choose(size_t len)
     ini_stop_on_first_error = true;
 }
 
+/* The library does not tell of a section in which there is nothing. */
+static bool
+announce_section(struct reading *reading, const char *text, int line)
+{
+    char name[64];
+    const char *end;
+
+    if (line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
+        text += 3;
+    text += strspn(text, " \t");
+    end = strchr(text, ']');
+    if (*text != '[' || end == NULL)
+        return true;
+    snprintf(name, sizeof name, "%.*s", (int)(end - text - 1), text + 1);
+    if (*name != '\0' && reading->each(reading->user, name, "", "", line))
+        return true;
+    reading->why = *name == '\0' ? "a section without a name" : NULL;
+    reading->refused = line;
+    return false;
+}
+
 /* As fgets(). A line that does not fit comes in pieces. */
 static char *
 next_piece(char *into, int size, void *stream)
@@ -39,6 +63,7 @@ next_piece(char *into, int size, void *stream)
     struct reading *reading = stream;
     size_t left = (size_t)(reading->end - reading->at), n = (size_t)size - 1;
     const char *newline;
+    bool begins; /* a line */
 
     if (left == 0)
         return NULL;
@@ -50,7 +75,10 @@ next_piece(char *into, int size, void *stream)
     }
     memcpy(into, reading->at, n);
     into[n] = '\0';
+    begins = reading->at == reading->begin || reading->at[-1] == '\n';
     reading->at += n;
+    if (begins && !announce_section(reading, into, reading->line + (newline == NULL)))
+        return NULL;
     return into;
 }
 
@@ -86,7 +114,7 @@ int
 ini_read(const char *text, size_t len, ini_fn *each, void *user, const char **why)
 {
     struct reading reading = {
-        .at = text, .end = text + len, .each = each, .user = user, .why = malformed
+        .begin = text, .at = text, .end = text + len, .each = each, .user = user, .why = malformed
     };
     const char *zero = memchr(text, '\0', len);
     int line;
@@ -97,5 +125,7 @@ ini_read(const char *text, size_t len, ini_fn *each, void *user, const char **wh
     choose(len);
     line = ini_parse_stream(next_piece, &reading, on_setting, &reading);
     *why = line < 0 ? "out of memory" : reading.why;
+    if (line == 0)
+        line = reading.refused;
     return line < 0 ? 1 : line;
 }

@@ -13,11 +13,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* False: stop; the line counts as wrong, and who answers has said why. */
+/* A [section]'s own line comes with an empty name. False: stop; the line counts as
+ * wrong, and who answers has said why. */
 typedef bool ini_fn(void *user, const char *section, const char *name, const char *value, int line);
 
 /*
- * Calls `each` for each setting in the `len` bytes of `text`. One thread at a
+ * Calls `each` for each section and each setting in the `len` bytes of `text`. One thread at a
  * time: libinih's choices are the process's.
  *
  * Returns 0, or the number of the first line that is wrong, with `why` set to a

@@ -5,11 +5,13 @@
 #include "outbox/daemon_settings.h"
 
 #include "base/log.h"
+#include "outbox/brokers.h"
 #include "outbox/daemon_listen.h"
 
 #include <errno.h>
 #include <libpq-fe.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +21,13 @@ enum { STALL_MS = 90000, DAY_MS = 86400000 };
 
 static char program[] = "outbox-relay";
 
+static const char milliseconds[] = "milliseconds, without a unit";
+
 /* --- one value ------------------------------------------------------------ */
 
 static int
-read_number(int32_t *number, int32_t least, int32_t most, const struct value *value,
-            struct saga_error *err)
+read_number(int32_t *number, int32_t least, int32_t most, const char *unit,
+            const struct value *value, struct saga_error *err)
 {
     char *end;
     long read;
@@ -31,7 +35,8 @@ read_number(int32_t *number, int32_t least, int32_t most, const struct value *va
     errno = 0;
     read = strtol(value->text, &end, 10);
     if (errno != 0 || end == value->text || *end != '\0' || read < least || read > most)
-        return value_error(value, err, "must be a whole number from %d to %d", least, most);
+        return value_error(value, err, "must be a whole number from %d to %d (%s)", least, most,
+                           unit);
     *number = (int32_t)read;
     return 0;
 }
@@ -48,8 +53,8 @@ read_retention(int64_t *ms, const struct value *value, struct saga_error *err)
         return *ms = -1, 0;
     read = strtoll(value->text, &end, 10);
     if (errno != 0 || end == value->text || *end != '\0' || read < 1 || read > RETENTION_LONGEST_MS)
-        return value_error(value, err, "must be a whole number from 1 to %lld, or forever",
-                           RETENTION_LONGEST_MS);
+        return value_error(value, err, "must be a whole number from 1 to %lld (%s), or forever",
+                           RETENTION_LONGEST_MS, milliseconds);
     *ms = read;
     return 0;
 }
@@ -88,6 +93,12 @@ check_database(const struct value *value, struct saga_error *err)
                            "password in it)");
     PQconninfoFree(options);
     return 0;
+}
+
+static int
+check_brokers(const struct value *value, struct saga_error *err)
+{
+    return brokers_valid(value->text) ? 0 : value_error(value, err, "%s", brokers_allowed);
 }
 
 /* "billing, shipping" */
@@ -146,20 +157,21 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         const char *name;
         int32_t *number;
         int32_t least, most;
+        const char *unit;
     } numbers[] = {
-        { "lease_ms", &options->lease_ms, 300, 300000 },
-        { "page_rows", &options->page_rows, 1, 1000000 },
-        { "page_bytes", &options->page_bytes, 1, 1 << 30 },
-        { "idle_ms", &options->idle_ms, 1, 60000 },
-        { "drain_ms", &options->drain_ms, 1, DAY_MS },
-        { "stall_ms", &settings->stall_ms, 100, DAY_MS },
+        { "lease_ms", &options->lease_ms, 300, 300000, milliseconds },
+        { "page_rows", &options->page_rows, 1, 1000000, "messages" },
+        { "page_bytes", &options->page_bytes, 1, 1 << 30, "bytes, without a unit" },
+        { "idle_ms", &options->idle_ms, 1, 60000, milliseconds },
+        { "drain_ms", &options->drain_ms, 1, DAY_MS, milliseconds },
+        { "stall_ms", &settings->stall_ms, 100, DAY_MS, milliseconds },
     };
     const char *name = value->name;
 
     if (strcmp(name, "database") == 0)
         return options->conninfo = value->text, check_database(value, err);
     if (strcmp(name, "brokers") == 0)
-        return options->brokers = value->text, 0;
+        return options->brokers = value->text, check_brokers(value, err);
     if (strcmp(name, "source") == 0)
         return options->source = value->text, 0;
     if (strcmp(name, "instance") == 0)
@@ -174,15 +186,12 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         return set_log(settings, value, err);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strcmp(numbers[i].name, name) == 0)
-            return read_number(numbers[i].number, numbers[i].least, numbers[i].most, value, err);
-    /* Kubernetes puts OUTBOX_RELAY_SERVICE_HOST and the like there for a service
-     * of that name; it is no reason to refuse to start. */
-    if (strncmp(value->where, "OUTBOX_RELAY_", 13) == 0)
-        return settings->ignored = value->where, 0;
+            return read_number(numbers[i].number, numbers[i].least, numbers[i].most,
+                               numbers[i].unit, value, err);
     return no_such(value, err,
                    "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
-                   "idle_ms, drain_ms, stall_ms, retention_ms, standby_gate, transactional, "
-                   "instance");
+                   "idle_ms, drain_ms, stall_ms, retention_ms, standby_gate, "
+                   "transactional, instance");
 }
 
 static int
@@ -221,22 +230,32 @@ set_pair(struct saga_pair *pairs, const struct value *value)
 static int
 set(struct settings *settings, struct value *value, struct saga_error *err)
 {
-    int rc = value_resolve(value, err);
+    static const char *const sections[] = { "relay", "kafka", "topics", "watch", "http", NULL };
+    size_t section = 0;
+    int rc;
 
+    while (sections[section] != NULL && strcmp(sections[section], value->section) != 0)
+        section++;
+    if (sections[section] == NULL)
+        return value_error(value, err,
+                           "there is no such section; there are relay, kafka, topics, watch, http");
+    if (*value->name == '\0')
+        return 0;
+    rc = value_resolve(value, err);
     if (rc != 0)
         return rc;
-    if (strcmp(value->section, "relay") == 0)
+    switch (section) {
+    case 0:
         return set_relay(settings, value, err);
-    if (strcmp(value->section, "kafka") == 0)
+    case 1:
         return set_pair(settings->kafka, value);
-    if (strcmp(value->section, "topics") == 0)
+    case 2:
         return set_pair(settings->formats, value);
-    if (strcmp(value->section, "watch") == 0)
+    case 3:
         return set_watch(settings, value, err);
-    if (strcmp(value->section, "http") == 0)
+    default:
         return set_http(settings, value, err);
-    return value_error(value, err,
-                       "there is no such section; there are relay, kafka, topics, watch, http");
+    }
 }
 
 /* --- all ------------------------------------------------------------------- */
@@ -269,6 +288,9 @@ settings_read(struct settings *settings, const struct arguments *arguments,
     *settings = (struct settings){ .options = { SAGA_RELAY_OPTIONS }, .stall_ms = STALL_MS };
     settings->options.log =
         (struct saga_log){ .write = log_to_stderr, .user = program, .level = SAGA_LOG_INFO };
+    for (char *const *variable = environment; *variable != NULL; variable++)
+        if (variable_is_stray(settings->ignored, sizeof settings->ignored, *variable))
+            break;
     rc = collect(&settings->values, arguments, environment, err);
     if (rc != 0)
         return rc;
@@ -285,6 +307,46 @@ settings_read(struct settings *settings, const struct arguments *arguments,
             error_set(err, SAGA_EINVAL,
                       "no brokers; give --brokers HOST:PORT, or brokers below [relay] in --config");
     return rc;
+}
+
+/* Where the name stands in the text as a word of its own. */
+static bool
+mentions(const char *text, const char *name)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    size_t len = strlen(name);
+
+    for (const char *at = text; (at = strstr(at, name)) != NULL; at++) {
+        bool begins = at == text || (strchr(letters, at[-1]) == NULL && at[-1] != '.');
+        bool goes_on =
+            at[len] == '.' && at[len + 1] != '\0' && strchr(letters, at[len + 1]) != NULL;
+
+        if (begins && !goes_on && (at[len] == '\0' || strchr(letters, at[len]) == NULL))
+            return true;
+    }
+    return false;
+}
+
+void
+settings_locate(const struct settings *settings, struct saga_error *err)
+{
+    const struct value *found = NULL;
+    char sentence[sizeof err->message];
+
+    for (size_t i = 0; i < settings->values.n; i++) {
+        const struct value *value = &settings->values.all[i];
+        bool judged = strcmp(value->section, "kafka") == 0 ||
+                      strcmp(value->section, "topics") == 0 || strcmp(value->name, "source") == 0;
+
+        if (judged && *value->name != '\0' && mentions(err->message, value->name) &&
+            (found == NULL || strlen(value->name) > strlen(found->name)))
+            found = value;
+    }
+    if (err->code != SAGA_EINVAL || found == NULL)
+        return;
+    snprintf(sentence, sizeof sentence, "%s", err->message);
+    value_error(found, err, "%s", sentence);
 }
 
 void

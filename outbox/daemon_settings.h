@@ -16,7 +16,7 @@ struct settings {
     struct saga_relay_options options; /* points into the rest */
     const char *listen;                /* of /metrics and /healthz; NULL: nowhere */
     int32_t stall_ms;                  /* a relay that makes no round for so long hangs */
-    const char *ignored;               /* a variable that is no setting; NULL: none */
+    char ignored[64];                  /* a variable that looks like a setting; "": none */
 
     struct values values;
     struct saga_pair *kafka, *formats;
@@ -32,6 +32,10 @@ struct settings {
  */
 int settings_read(struct settings *settings, const struct arguments *arguments,
                   char *const *environment, struct saga_error *err);
+/* Puts in front of what saga_relay_new() says of a property or of a topic where that
+ * is set: the library knows no files. */
+void settings_locate(const struct settings *settings, struct saga_error *err);
+
 void settings_clear(struct settings *settings);
 
 #endif

@@ -87,8 +87,8 @@ value_error(const struct value *value, struct saga_error *err, const char *forma
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    return error_set(err, SAGA_EINVAL, "%s: [%s] %s: %s", value->where, value->section, value->name,
-                     sentence);
+    return error_set(err, SAGA_EINVAL, "%s: [%s]%s%s: %s", value->where, value->section,
+                     *value->name != '\0' ? " " : "", value->name, sentence);
 }
 
 /* --- files --------------------------------------------------------------- */
@@ -134,6 +134,9 @@ on_setting(void *user, const char *section, const char *name, const char *value,
     const struct value *earlier = find(reading->values, section, name);
     char where[512];
 
+    /* A section's own line: it may come twice. */
+    if (*name == '\0')
+        earlier = NULL;
     snprintf(where, sizeof where, "%s, line %d", reading->path, line);
     if (earlier != NULL && (size_t)(earlier - reading->values->all) >= reading->before) {
         error_set(reading->err, SAGA_EINVAL, "%s: [%s] %s is set twice; it also stands at %s",
@@ -239,6 +242,41 @@ name_of_variable(const char *variable, size_t len, const char **section, char *n
     *name = '\0';
 }
 
+/* Whether a variable is one of those that Kubernetes makes of a service's name:
+ * OUTBOX_RELAY_SERVICE_HOST, OUTBOX_RELAY_PORT_9187_TCP_ADDR. */
+static bool
+made_by_kubernetes(const char *variable, size_t len)
+{
+    static const char host[] = "_SERVICE_HOST", service_port[] = "_SERVICE_PORT", port[] = "_PORT";
+    const char *end = variable + len, *found;
+
+    if (len > sizeof host && strncmp(end - strlen(host), host, strlen(host)) == 0)
+        return true;
+    found = memmem(variable, len, service_port, strlen(service_port));
+    if (found != NULL)
+        return true;
+    found = memmem(variable, len, port, strlen(port));
+    if (found == NULL)
+        return false;
+    found += strlen(port);
+    return found == end || (*found == '_' && isdigit((unsigned char)found[1]) != 0);
+}
+
+bool
+variable_is_stray(char *name, size_t size, const char *variable)
+{
+    static const char *const begins[] = { "OUTBOX_", "SAGA_RELAY_" };
+    size_t len = strcspn(variable, "=");
+    bool ours = strncmp(variable, prefix, strlen(prefix)) == 0, like_ours = false;
+
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        like_ours = like_ours || strncmp(variable, begins[i], strlen(begins[i])) == 0;
+    if (ours || !like_ours || made_by_kubernetes(variable, len))
+        return false;
+    snprintf(name, size, "%.*s", (int)len, variable);
+    return true;
+}
+
 /* "orders=cloudevents,*=plain" */
 static int
 put_topics(struct values *values, const char *text, const char *where, struct saga_error *err)
@@ -270,7 +308,8 @@ values_read_environment(struct values *values, char *const *environment, struct 
         size_t len = equals != NULL ? (size_t)(equals - *environment) : 0;
         char name[256], where[256];
 
-        if (strncmp(*environment, prefix, sizeof prefix - 1) != 0 || len >= sizeof where)
+        if (strncmp(*environment, prefix, sizeof prefix - 1) != 0 || len >= sizeof where ||
+            made_by_kubernetes(*environment, len))
             continue;
         snprintf(where, sizeof where, "%.*s", (int)len, *environment);
         if (strcmp(where, "OUTBOX_RELAY_TOPICS") == 0) {

@@ -12,11 +12,12 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct value {
-    char *section, *name, *text;
-    char *where; /* "/etc/relay.ini, line 7", "OUTBOX_RELAY_BROKERS" */
+    char *section, *name, *text; /* name and text "": the section's own line */
+    char *where;                 /* "/etc/relay.ini, line 7", "OUTBOX_RELAY_BROKERS" */
 };
 
 struct values {
@@ -38,14 +39,19 @@ int values_read_file(struct values *values, const char *path, struct saga_error 
  * OUTBOX_RELAY_KAFKA_SASL_PASSWORD is sasl.password of [kafka];
  * OUTBOX_RELAY_HTTP_LISTEN is listen of [http], OUTBOX_RELAY_WATCH_GROUPS is
  * groups of [watch]; OUTBOX_RELAY_TOPICS is all of [topics]: "orders=cloudevents,*=plain".
+ * Those that Kubernetes makes of a service called outbox-relay are passed over.
  */
 int values_read_environment(struct values *values, char *const *environment,
                             struct saga_error *err);
 
+/* Whether NAME=VALUE looks as if it were meant for us, and is not read: OUTBOX_BROKERS. */
+bool variable_is_stray(char *name, size_t size, const char *variable);
+
 /* Puts what is in the file in the place of "file:PATH" or "credential:NAME". */
 int value_resolve(struct value *value, struct saga_error *err);
 
-/* Sets "WHERE: [section] name: " and then the sentence; SAGA_EINVAL. */
+/* Sets "WHERE: [section] name: " and then the sentence, cut where the whole is too
+ * long; SAGA_EINVAL. */
 int value_error(const struct value *value, struct saga_error *err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "outbox/brokers.h"
 #include "outbox/instance.h"
 #include "outbox/lease.h"
 #include "outbox/place.h"
@@ -127,6 +128,8 @@ check_options(const struct saga_relay_options *options, struct saga_error *err)
 
     if (options->brokers == NULL || *options->brokers == '\0')
         return error_set(err, SAGA_EINVAL, "no brokers; give host:port, ...");
+    if (!brokers_valid(options->brokers))
+        return error_set(err, SAGA_EINVAL, "brokers %s", brokers_allowed);
     if (options->stream < 0 || options->stream >= SAGA_RELAY_STREAMS_MAX)
         return error_set(err, SAGA_EINVAL, "stream is %d; it must be from 0 to %d", options->stream,
                          SAGA_RELAY_STREAMS_MAX - 1);

@@ -220,6 +220,33 @@ START_TEST(test_daemon_check_judges_settings_and_connects_to_nothing)
 }
 END_TEST
 
+START_TEST(test_daemon_check_names_the_place_of_whatever_is_wrong)
+{
+    static const struct {
+        const char *lines, *variable, *says;
+    } vectors[] = {
+        { "brokers = kafka:http", "X=1", ", line 2: [relay] brokers: must be HOST:PORT" },
+        { "brokers = a:1\n[relais]", "X=1", ", line 3: [relais]: there is no such section" },
+        { "brokers = a:1\n[kafka]\nlinger.mss = 5", "X=1", ", line 4: [kafka] linger.mss: lib" },
+        { "brokers = a:1\n[kafka]\nacks = 1", "X=1", ", line 4: [kafka] acks: the property" },
+        { "brokers = a:1\n[topics]\n* = avro", "X=1", ", line 4: [topics] *: the format" },
+        { "brokers = a:1", "OUTBOX_RELAY_LEASE=5", "OUTBOX_RELAY_LEASE: [relay] lease: there is" },
+    };
+
+    ini = output_file("daemon.ini");
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        struct process *check;
+
+        write_file(ini, text_of("[relay]\n%s\n", vectors[i].lines));
+        check = start_process(ARGS("outbox-relay", "--config", ini, "--check"),
+                              ARGS(vectors[i].variable));
+        process_expect(check, 2, 10000);
+        ck_assert_msg(has_logged(check, vectors[i].says), "%s", process_errors(check));
+    }
+    unlink(ini);
+}
+END_TEST
+
 /* The file that is installed is the documentation: every setting stands in it,
  * and switched on it is accepted. */
 START_TEST(test_daemon_ini_that_is_installed_is_accepted_with_every_setting_on)
@@ -248,6 +275,7 @@ main(void)
                        test_daemon_o32_publishes_all_streams_and_follows_their_number,
                        test_daemon_that_is_overtaken_while_it_reloads_waits_for_its_turn,
                        test_daemon_check_judges_settings_and_connects_to_nothing,
+                       test_daemon_check_names_the_place_of_whatever_is_wrong,
                        test_daemon_ini_that_is_installed_is_accepted_with_every_setting_on),
         .timeout_s = 60,
     });

@@ -10,13 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Writes "section/name=value@line;". */
+/* Writes "section/name=value@line;", and of a section's own line "section@line;". */
 static bool
 each(void *user, const char *section, const char *name, const char *value, int line)
 {
     char *text = user;
 
-    sprintf(text + strlen(text), "%s/%s=%s@%d;", section, name, value, line);
+    if (*name == '\0')
+        sprintf(text + strlen(text), "%s@%d;", section, line);
+    else
+        sprintf(text + strlen(text), "%s/%s=%s@%d;", section, name, value, line);
     return strcmp(name, "refused") != 0;
 }
 
@@ -27,14 +30,14 @@ START_TEST(test_ini_reads_what_is_there)
     } vectors[] = {
         { "", "" },
         { "\n\n  \t\n", "" },
-        { "[a]\nx=1", "a/x=1@2;" },
-        { "[a]\n  x  =  1 2  \r\n", "a/x=1 2@2;" },
-        { "\xef\xbb\xbf[a]\n# x = 1\n ; y = 2\nz = 3\n", "a/z=3@4;" },
+        { "[a]\nx=1", "a@1;a/x=1@2;" },
+        { "[a]\n  x  =  1 2  \r\n", "a@1;a/x=1 2@2;" },
+        { "\xef\xbb\xbf[a]\n# x = 1\n ; y = 2\nz = 3\n", "a@1;a/z=3@4;" },
         /* Nothing in a value is a comment, a separator or a quote. */
-        { "[a]\np = a=b;c #d \"e\" ; f\n", "a/p=a=b;c #d \"e\" ; f@2;" },
-        { "[a]\nempty =\n[b]\nempty=\n", "a/empty=@2;b/empty=@4;" },
-        { "[a]\nx = 1\n  y = 2\n", "a/x=1@2;a/y=2@3;" },
-        { "[a]\nx = y:z=1\n", "a/x=y:z=1@2;" },
+        { "[a]\np = a=b;c #d \"e\" ; f\n", "a@1;a/p=a=b;c #d \"e\" ; f@2;" },
+        { "[a]\nempty =\n[b]\nempty=\n", "a@1;a/empty=@2;b@3;b/empty=@4;" },
+        { "[a]\nx = 1\n  y = 2\n", "a@1;a/x=1@2;a/y=2@3;" },
+        { "[a]\nx = y:z=1\n", "a@1;a/x=y:z=1@2;" },
     };
 
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
@@ -56,9 +59,10 @@ START_TEST(test_ini_names_the_line_that_is_wrong)
         int line;
         const char *why;
     } vectors[] = {
-        { "x = 1\n", 0, 1, "before the first" },  { "[a]\n\nx\n", 0, 3, "neither" },
-        { "[a]\n= 1\n", 0, 2, "without a name" }, { "[a\nx = 1\n", 0, 1, "neither" },
-        { "[a]\nx = 1\0002\n", 11, 2, "byte 0" }, { "[a]\nx = 1\nrefused = 1\n", 0, 3, NULL },
+        { "x = 1\n", 0, 1, "before the first" },         { "[a]\n\nx\n", 0, 3, "neither" },
+        { "[a]\n= 1\n", 0, 2, "without a name" },        { "[a\nx = 1\n", 0, 1, "neither" },
+        { "[a]\n[]\n", 0, 2, "section without a name" }, { "[a]\nx = 1\0002\n", 11, 2, "byte 0" },
+        { "[a]\nx = 1\nrefused = 1\n", 0, 3, NULL },
     };
 
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
@@ -87,9 +91,10 @@ START_TEST(test_ini_cuts_no_value)
     *settings = '\0';
     strcpy(text, "[a]\nx = ");
     memset(text + 8, 'v', LONG);
+    memcpy(text + 8 + 195 - strlen("x = "), "[no]", 4); /* where a piece of it begins */
     strcpy(text + 8 + LONG, "\n");
     ck_assert_int_eq(ini_read(text, strlen(text), each, settings, &why), 0);
-    ck_assert_uint_eq(strspn(settings + strlen("a/x="), "v"), LONG);
+    ck_assert_uint_eq(strspn(settings + strlen("a@1;a/x="), "v[no]"), LONG);
     free(text);
     free(settings);
 }

@@ -5,6 +5,8 @@
  */
 #include "outbox/daemon_settings.h"
 
+#include "base/error.h"
+
 #include "test/support/run.h"
 
 #include <stdio.h>
@@ -94,7 +96,7 @@ START_TEST(test_settings_of_the_command_line_win_over_the_environment_and_that_o
                                   "OUTBOX_RELAY_KAFKA_SASL_PASSWORD=from=environment",
                                   "OUTBOX_RELAY_TOPICS=orders=cloudevents,*=plain",
                                   "OUTBOX_RELAY_SOURCE=/x", "OUTBOX_RELAY_HTTP_LISTEN=[::1]:9187",
-                                  "OUTBOX_RELAY_WATCH_GROUPS=a", "OUTBOX_RELAYED=1", "PGHOST=x"),
+                                  "OUTBOX_RELAY_WATCH_GROUPS=a", "PGHOST=x"),
                       (struct arguments){ .brokers = given }),
         0);
     ck_assert_str_eq(settings.options.brokers, "given:1");
@@ -105,17 +107,79 @@ START_TEST(test_settings_of_the_command_line_win_over_the_environment_and_that_o
     ck_assert_str_eq(pair_value(settings.options.formats, "*"), "plain");
     ck_assert_str_eq(settings.options.watch[0], "a");
     ck_assert_str_eq(settings.listen, "[::1]:9187");
-    ck_assert_ptr_null(settings.ignored);
+    ck_assert_str_eq(settings.ignored, "");
 }
 END_TEST
 
-/* Kubernetes makes variables of a service's name. */
-START_TEST(test_settings_that_nobody_meant_are_named_and_ignored)
+/* Kubernetes makes variables of the name of a service. */
+START_TEST(test_settings_pass_over_the_variables_of_kubernetes)
+{
+    ck_assert_int_eq(
+        read_settings("[relay]\nbrokers = a:1\n",
+                      ENVIRONMENT("OUTBOX_RELAY_SERVICE_HOST=10.0.0.1",
+                                  "OUTBOX_RELAY_SERVICE_PORT=9187",
+                                  "OUTBOX_RELAY_SERVICE_PORT_HTTP=9187",
+                                  "OUTBOX_RELAY_PORT=tcp://10.0.0.1:9187",
+                                  "OUTBOX_RELAY_PORT_9187_TCP_ADDR=10.0.0.1",
+                                  "OUTBOX_RELAY_KAFKA_SERVICE_HOST=10.0.0.1",
+                                  "OUTBOX_RELAY_HTTP_PORT_80_TCP=x", "OUTBOX_SERVICE_HOST=x"),
+                      NO_ARGUMENTS),
+        0);
+    ck_assert_str_eq(settings.ignored, "");
+}
+END_TEST
+
+START_TEST(test_settings_of_the_environment_that_do_not_exist_are_refused_or_named)
 {
     ck_assert_int_eq(read_settings("[relay]\nbrokers = a:1\n",
-                                   ENVIRONMENT("OUTBOX_RELAY_SERVICE_HOST=10.0.0.1"), NO_ARGUMENTS),
+                                   ENVIRONMENT("OUTBOX_RELAY_LEASE=SECRET"), NO_ARGUMENTS),
+                     SAGA_EINVAL);
+    ck_assert_msg(strstr(err.message, "OUTBOX_RELAY_LEASE: [relay] lease: there is no such") !=
+                      NULL,
+                  "%s", err.message);
+    end_settings(NULL);
+    ck_assert_int_eq(read_settings("[relay]\nbrokers = a:1\n", ENVIRONMENT("OUTBOX_BROKERS=SECRET"),
+                                   NO_ARGUMENTS),
                      0);
-    ck_assert_str_eq(settings.ignored, "OUTBOX_RELAY_SERVICE_HOST");
+    ck_assert_str_eq(settings.ignored, "OUTBOX_BROKERS");
+    end_settings(NULL);
+    ck_assert_int_eq(read_settings("[relay]\nbrokers = a:1\n", ENVIRONMENT("SAGA_RELAY_LEASE_MS=1"),
+                                   NO_ARGUMENTS),
+                     0);
+    ck_assert_str_eq(settings.ignored, "SAGA_RELAY_LEASE_MS");
+}
+END_TEST
+
+/* What the library says of a property or a topic, and has no place for. */
+START_TEST(test_settings_locate_what_the_library_refuses)
+{
+    static const struct {
+        const char *said, *place;
+    } vectors[] = {
+        { "the property acks is set by the relay", ", line 3: [kafka] acks: the property" },
+        { "librdkafka: No such configuration property: \"linger.mss\"", "librdkafka: No such" },
+        { "librdkafka: Invalid value for configuration property \"linger.ms\"",
+          ", line 4: [kafka] linger.ms: librdkafka" },
+        { "ssl.ca.location failed: ssl", ", line 5: [kafka] ssl.ca.location: ssl.ca" },
+        { "the format of topic orders is x", ", line 8: [topics] orders: the" },
+        { "the format of topic * is x", ", line 7: [topics] *: the" },
+        { "the format of topic orders.eu is x", "the format of topic orders.eu" },
+        { "CloudEvents need a source, which", ", line 10: [relay] source: Cloud" },
+        { "something else", "something else" },
+    };
+
+    ck_assert_int_eq(
+        read_settings("[kafka]\n\nacks = 1\nlinger.ms = x\nssl.ca.location = y\n"
+                      "[topics]\n* = z\norders = x\n[relay]\nsource = s\nbrokers = a:1\n",
+                      NULL, NO_ARGUMENTS),
+        0);
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        error_set(&err, SAGA_EINVAL, "%s", vectors[i].said);
+        settings_locate(&settings, &err);
+        ck_assert_msg(strstr(err.message, vectors[i].place) != NULL &&
+                          (*vectors[i].place == ',') == (strncmp(err.message, path, 5) == 0),
+                      "%s", err.message);
+    }
 }
 END_TEST
 
@@ -125,14 +189,20 @@ START_TEST(test_settings_that_are_wrong_are_named_with_their_place_and_what_is_a
         const char *ini, *line, *says;
     } vectors[] = {
         { "[relay]\nlease_ms = 10s-SECRET\n", ", line 2: [relay] lease_ms",
-          "must be a whole number from 300 to 300000" },
+          "must be a whole number from 300 to 300000 (milliseconds, without a unit)" },
+        { "[relay]\npage_bytes = 4MB\n", "page_bytes", "(bytes, without a unit)" },
+        { "[relay]\nretention_ms = 3d\n", "retention_ms", "(milliseconds, without a unit), or" },
+        { "[relay]\nbrokers = a:SECRET\n", ", line 2: [relay] brokers", "must be HOST:PORT" },
+        { "[relay]\nbrokers = a:1\n[empty]\n", ", line 3: [empty]: there is no such section",
+          "relay, kafka, topics" },
         { "[relay]\nlease_ms = 299\n", ", line 2: [relay] lease_ms", "from 300 to" },
         { "[relay]\nidle_ms =\n", ", line 2: [relay] idle_ms", "whole number" },
         { "[relay]\n\nlog = SECRET\n", ", line 3: [relay] log", "debug, info, warning, error" },
         { "[relay]\nlog_format = xml\n", "log_format", "text, json" },
         { "[relay]\nstandby_gate = yes\n", "standby_gate", "off, on" },
         { "[relay]\nspeed = SECRET\n", ", line 2: [relay] speed", "no such setting; there are" },
-        { "[relais]\nx = SECRET\n", ", line 2: [relais] x", "relay, kafka, topics, watch, http" },
+        { "[relais]\nx = SECRET\n", ", line 1: [relais]: there is no such section",
+          "relay, kafka, topics, watch, http" },
         { "[http]\nlisten = localhost:1\n", ", line 2: [http] listen", "PORT (of 127.0.0.1)" },
         { "[watch]\ngroups = a,,b\n", ", line 2: [watch] groups", "GROUP, GROUP" },
         { "[relay]\nlog = info\nlog = debug\n", ", line 3: [relay] log", "is set twice" },
@@ -243,7 +313,9 @@ main(void)
         .tests =
             TESTS(test_settings_are_read_from_all_sections,
                   test_settings_of_the_command_line_win_over_the_environment_and_that_over_the_file,
-                  test_settings_that_nobody_meant_are_named_and_ignored,
+                  test_settings_pass_over_the_variables_of_kubernetes,
+                  test_settings_of_the_environment_that_do_not_exist_are_refused_or_named,
+                  test_settings_locate_what_the_library_refuses,
                   test_settings_that_are_wrong_are_named_with_their_place_and_what_is_allowed,
                   test_settings_come_from_files_and_credentials_without_one_line_end,
                   test_settings_refuse_a_secret_that_is_empty_huge_or_no_text) });

@@ -25,6 +25,7 @@ START_TEST(test_relay_options_are_checked_one_by_one)
 {
     expect_refused(NULL, "brokers");
     expect_refused(OPTIONS(.brokers = ""), "brokers");
+    expect_refused(OPTIONS(.brokers = "a:x"), "brokers must be HOST:PORT");
     expect_refused(OPTIONS(.brokers = "a:1", .stream = 64), "stream is 64");
     expect_refused(OPTIONS(.brokers = "a:1", .lease_ms = 1), "lease_ms is 1");
     expect_refused(OPTIONS(.brokers = "a:1", .lease_ms = 300001), "300001");
