@@ -273,8 +273,15 @@ BEGIN
             RETURNING i.message_id)
         SELECT array_agg(e.message_id) INTO more FROM entered e;
     END IF;
-    RETURN QUERY SELECT * FROM idempotency.received(receive.consumer, receive.message_ids,
-        receive.hashes, coalesce(fresh || more, '{}'), low, high);
+    verdicts := ARRAY(SELECT r.verdict FROM idempotency.received(receive.consumer,
+        receive.message_ids, receive.hashes, coalesce(fresh || more, '{}'), low, high) r);
+    IF array_position(verdicts, NULL) IS NOT NULL THEN
+        RAISE serialization_failure USING
+            MESSAGE = 'a message was forgotten while it was received',
+            HINT = 'Roll back and try again.';
+    END IF;
+    RETURN QUERY SELECT u.n::integer, u.verdict
+                   FROM unnest(verdicts) WITH ORDINALITY AS u (verdict, n);
 END
 $$;
 COMMENT ON FUNCTION idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[]) IS

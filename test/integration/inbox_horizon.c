@@ -258,6 +258,29 @@ START_TEST(test_foreign_ids_are_forgotten_in_batches)
 }
 END_TEST
 
+/* trap: I13: it is there when the row is to be written, and gone when it is looked at. */
+START_TEST(test_foreign_id_that_is_forgotten_while_it_is_received_comes_again)
+{
+    struct receiver receiver = { .id = "01890a5d-ac96-474b-8000-000000000001" };
+
+    ck_assert_str_eq(receive(conn, "c", receiver.id, "x"), "fresh");
+    db_exec(conn, "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+                  " 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';"
+                  "CREATE TRIGGER pause AFTER INSERT ON idempotency.inbox_foreign"
+                  " EXECUTE FUNCTION pause(); SELECT pg_advisory_lock(7)");
+    pthread_create(&receiver.thread, NULL, receive_in_thread, &receiver);
+    WAIT_UNTIL(db_int(conn, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype ="
+                            " 'advisory' AND database = (SELECT oid FROM pg_database WHERE"
+                            " datname = current_database())") > 0,
+               10000);
+    db_exec(conn, "SELECT idempotency.keep('foreign', '1 microsecond', 'test');"
+                  "SELECT idempotency.clean_up(); SELECT pg_advisory_unlock(7)");
+    pthread_join(receiver.thread, NULL);
+    ck_assert_str_eq(receiver.sqlstate, "40001");
+    ck_assert_str_eq(receive(other, "c", receiver.id, "x"), "fresh");
+}
+END_TEST
+
 START_TEST(test_horizon_tells_what_is_known_and_keep_has_bounds)
 {
     keep(7);
@@ -290,6 +313,7 @@ main(void)
                   test_partition_with_rows_that_count_is_never_emptied_i29,
                   test_ids_from_the_future_are_not_applied_before_their_time_i29,
                   test_ring_that_nobody_cleans_goes_on, test_foreign_ids_are_forgotten_in_batches,
+                  test_foreign_id_that_is_forgotten_while_it_is_received_comes_again,
                   test_horizon_tells_what_is_known_and_keep_has_bounds),
         .setup = setup,
     });
