@@ -83,7 +83,10 @@ own_before(const struct barrier *barrier)
 enum barrier_verdict
 barrier_verdict(const struct barrier *barrier)
 {
-    return barrier_judge(barrier->key->action, own_before(barrier), pg_bool(&barrier->found, 0, 1),
+    /* A step that was overtaken was not forgotten then, and was there. */
+    bool forgotten = pg_bool(&barrier->found, 0, 1) && barrier->overtaken.n == 0;
+
+    return barrier_judge(barrier->key->action, own_before(barrier), forgotten,
                          step_before(barrier));
 }
 

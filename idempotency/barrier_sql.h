@@ -25,23 +25,27 @@
     " ($1, $2, $3, $4, 'done', NULL, $5, $6)"                                                      \
     " ON CONFLICT DO NOTHING RETURNING action"
 
+/* The saga is older than what is kept. Read after the INSERT: who removes rows raises
+ * the mark first, so that no row can have gone before and be missed here. */
+#define IS_FORGOTTEN                                                                               \
+    "COALESCE(idempotency.day_of(pg_catalog.uuid_send($2))"                                        \
+    " < pg_catalog.pg_sequence_last_value('idempotency.barrier_mark'), false)"
+
 /* A compensation does not wait for an answer that may never come; if somebody
  * is giving it just now, it waits for his end and counts what he leaves. One that
- * comes later finds this, and fails. */
+ * comes later finds this, and fails. Of a forgotten saga nothing is compensated. */
 #define SQL_BARRIER_OVERTAKE                                                                       \
     "UPDATE idempotency.barrier SET outcome = 'refused',"                                          \
     " reason = 'compensated before it was answered'"                                               \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'"                       \
-    " AND outcome = 'waiting' RETURNING true"
+    " AND outcome = 'waiting' AND NOT " IS_FORGOTTEN " RETURNING true"
 
 /* A statement of its own: the snapshot of the INSERT is older than a rival that
- * it has waited for. The mark is read after the INSERT, too: who removes rows
- * raises it first, so that no row can have gone before and be missed here. */
+ * it has waited for. */
 #define SQL_BARRIER_STEP                                                                           \
     "SELECT (SELECT outcome FROM idempotency.barrier"                                              \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'),"                     \
-    " COALESCE(idempotency.day_of(pg_catalog.uuid_send($2))"                                       \
-    " < pg_catalog.pg_sequence_last_value('idempotency.barrier_mark'), false),"                    \
+    " " IS_FORGOTTEN ","                                                                           \
     " (SELECT outcome = 'waiting' FROM idempotency.barrier"                                        \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = $4)"
 

@@ -60,7 +60,9 @@ BEGIN
         UPDATE idempotency.barrier b
            SET outcome = 'refused', reason = 'compensated before it was answered'
          WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
-           AND b.action = 'run' AND b.outcome = 'waiting';
+           AND b.action = 'run' AND b.outcome = 'waiting'
+           -- Of a forgotten saga nothing is compensated.
+           AND NOT coalesce(days < pg_sequence_last_value('idempotency.barrier_mark'), false);
         overtakes := FOUND;
     END IF;
     SELECT b.outcome INTO before FROM idempotency.barrier b
@@ -69,7 +71,7 @@ BEGIN
 
     IF NOT enter.action = ANY (coalesce(mine, '{}')) THEN
         verdict := 'answered';
-    ELSIF days < pg_sequence_last_value('idempotency.barrier_mark') THEN
+    ELSIF days < pg_sequence_last_value('idempotency.barrier_mark') AND NOT overtakes THEN
         verdict := 'answered';
         UPDATE idempotency.barrier b
            SET outcome = 'unknown', reason = 'the saga is older than what this participant remembers'

@@ -350,6 +350,24 @@ START_TEST(test_compensation_i19_that_fails_leaves_the_step_waiting)
 }
 END_TEST
 
+/* So old that nobody says whether it was compensated: then it was not. */
+static void
+forget_sagas(void)
+{
+    db_exec(conn, "SELECT setval('idempotency.barrier_mark', 30000)");
+}
+
+START_TEST(test_compensation_i28_of_a_forgotten_saga_leaves_the_step_waiting)
+{
+    given_accepted();
+    forget_sagas();
+    delivered(an_undo(), &plain);
+    ck_assert_str_eq(outcome_of("compensate"), "unknown");
+    ck_assert_str_eq(outcome_of("run"), "waiting");
+    answered(SAGA_DONE, NULL, NULL);
+}
+END_TEST
+
 START_TEST(test_compensation_may_wait_and_cannot_be_refused)
 {
     struct saga_record undo = an_undo();
@@ -580,6 +598,15 @@ START_TEST(test_compensation_i19_from_sql_overtakes_the_answer)
 }
 END_TEST
 
+START_TEST(test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting)
+{
+    given_accepted_in_sql();
+    forget_sagas();
+    ck_assert_ptr_nonnull(strstr(entered("compensate"), "answered unknown"));
+    ck_assert_str_eq(entered("run"), "waiting waiting");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -598,6 +625,8 @@ main(void)
                        test_reply_with_a_wrong_token_or_answer_is_named,
                        test_compensation_i19_of_a_waiting_step_undoes_it_and_its_answer_is_too_late,
                        test_compensation_i19_that_fails_leaves_the_step_waiting,
+                       test_compensation_i28_of_a_forgotten_saga_leaves_the_step_waiting,
+                       test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting,
                        test_compensation_may_wait_and_cannot_be_refused,
                        test_reply_of_two_at_once_is_that_of_the_first_to_commit,
                        test_reply_of_two_at_once_is_that_of_the_second_if_the_first_rolls_back,
