@@ -128,6 +128,7 @@ $$;
 COMMENT ON FUNCTION idempotency.empty_slot(integer, integer, integer) IS
     'part of idempotency.clean_up';
 
+-- What somebody is just at, an answer that comes very late for instance, goes another time.
 CREATE FUNCTION idempotency.delete_old(batch integer)
     RETURNS TABLE (did text, what text, n bigint, held_by text)
     LANGUAGE plpgsql VOLATILE
@@ -141,7 +142,7 @@ BEGIN
     DELETE FROM idempotency.inbox_foreign d WHERE d.ctid = ANY (ARRAY(
         SELECT i.ctid FROM idempotency.inbox_foreign i
          WHERE i.received_at < (since ->> 'foreign')::timestamptz
-         ORDER BY i.received_at LIMIT batch));
+         ORDER BY i.received_at LIMIT batch FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN
         RETURN QUERY SELECT 'deleted', 'idempotency.inbox_foreign', deleted, NULL::text;
@@ -149,7 +150,7 @@ BEGIN
     DELETE FROM idempotency.barrier d WHERE d.ctid = ANY (ARRAY(
         SELECT b.ctid FROM idempotency.barrier b
          WHERE b.saga_started_at < (SELECT h.oldest_saga FROM idempotency.horizon h)
-         ORDER BY b.saga_started_at LIMIT batch));
+         ORDER BY b.saga_started_at LIMIT batch FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN
         RETURN QUERY SELECT 'deleted', 'idempotency.barrier', deleted, NULL::text;
@@ -157,7 +158,7 @@ BEGIN
     DELETE FROM idempotency.guard d WHERE d.ctid = ANY (ARRAY(
         SELECT g.ctid FROM idempotency.guard g
          WHERE g.entered_at < (since ->> 'guard')::timestamptz
-         ORDER BY g.entered_at LIMIT batch));
+         ORDER BY g.entered_at LIMIT batch FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN
         RETURN QUERY SELECT 'deleted', 'idempotency.guard', deleted, NULL::text;

@@ -281,6 +281,20 @@ START_TEST(test_foreign_id_that_is_forgotten_while_it_is_received_comes_again)
 }
 END_TEST
 
+START_TEST(test_old_rows_that_somebody_is_at_do_not_keep_others)
+{
+    db_exec(conn, "INSERT INTO idempotency.barrier (consumer, saga_id, step, action, outcome,"
+                  " message_id, saga_started_at) SELECT 'c', gen_random_uuid(), 's', 'run', 'done',"
+                  " gen_random_uuid(), '2020-01-01' FROM generate_series(1, 3)");
+    db_exec(other, "BEGIN; SELECT FROM idempotency.barrier LIMIT 1 FOR UPDATE");
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.barrier"), 1);
+    db_exec(other, "COMMIT");
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.barrier"), 0);
+}
+END_TEST
+
 START_TEST(test_horizon_tells_what_is_known_and_keep_has_bounds)
 {
     keep(7);
@@ -313,6 +327,7 @@ main(void)
                   test_partition_with_rows_that_count_is_never_emptied_i29,
                   test_ids_from_the_future_are_not_applied_before_their_time_i29,
                   test_ring_that_nobody_cleans_goes_on, test_foreign_ids_are_forgotten_in_batches,
+                  test_old_rows_that_somebody_is_at_do_not_keep_others,
                   test_foreign_id_that_is_forgotten_while_it_is_received_comes_again,
                   test_horizon_tells_what_is_known_and_keep_has_bounds),
         .setup = setup,
