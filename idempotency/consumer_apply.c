@@ -63,7 +63,8 @@ choose_from(struct saga_consumer *consumer, struct partition *partition, size_t 
     if (!partition->settled || (batch->n == 1 && batch->items[0]->alone))
         return;
     max = max < room ? max : room;
-    n = hand_choose(&partition->hand, clock_mono_ms(), chosen, max < BATCH_MAX ? max : BATCH_MAX);
+    n = hand_choose(&partition->hand, clock_mono_ms(), chosen, max < BATCH_MAX ? max : BATCH_MAX,
+                    partition->unasked);
     if (n > 0)
         add_chosen(batch, chosen, n);
 }

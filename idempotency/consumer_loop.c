@@ -17,39 +17,19 @@
 /* The longest that something can go unnoticed for which nothing wakes us. */
 enum { TICK_MS = 500, LAG_MS = 500 };
 
-enum { READ_AHEAD = 1000, HELD_MAX = 1000, CATCH_UP_BUSY_MS = 1000 };
-
-/* How much a partition may have in hand: enough to ask Redis for many at once;
- * more where some wait to be tried again and the others go on. */
-static int32_t
-room_of(const struct saga_consumer *consumer, const struct partition *partition)
-{
-    int32_t share = READ_AHEAD / (atomic_load(&consumer->counters.partitions) + 1);
-    int32_t batch = (int32_t)consumer->batch.max;
-    int32_t most = share > batch ? share : batch;
-
-    if (hand_due_ms(&partition->hand) > 0)
-        most = HELD_MAX;
-    return most - partition->hand.n;
-}
+enum { CATCH_UP_BUSY_MS = 1000 };
 
 /* Takes what has come for each, and asks the gate about it. True: something came. */
 static bool
 take_all(struct saga_consumer *consumer)
 {
-    struct saga_error err;
     bool came = false;
 
-    for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
-        int32_t before = at->hand.n;
-
-        if (settle(consumer, at) && !atomic_load(&consumer->stop) &&
-            kafka_take(consumer, at, room_of(consumer, at), &err) != 0) {
-            consumer->failure = err;
-            consumer->failed = err.code;
-        }
-        came |= at->hand.n > before;
-    }
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        settle(consumer, at);
+    kafka_read(consumer, 1);
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        came |= at->unasked != NULL;
     marks_ask(consumer);
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         kafka_finish(consumer, at);

@@ -63,6 +63,8 @@ ask(struct saga_consumer *consumer, struct taken **asked, size_t n)
     for (size_t i = 0; i < n; i++)
         set_question(&questions[i], asked[i]);
     gate_ask(consumer->gate, prefix, questions, n);
+    kafka_read(consumer, 2);
+    gate_hear(consumer->gate, questions, n);
     CRASH_POINT("consumer.after_gate");
     for (size_t i = 0; i < n; i++)
         skips |= questions[i].verdict == GATE_SKIP;
@@ -78,13 +80,11 @@ marks_ask(struct saga_consumer *consumer)
     struct taken *asked[GATE_MANY];
     size_t n = 0;
 
-    if (consumer->gate == NULL)
-        return;
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
         for (struct hand_item *item = at->unasked; item != NULL; item = item->next) {
             struct taken *taken = (struct taken *)item;
 
-            if (mark_counts(taken))
+            if (consumer->gate != NULL && mark_counts(taken))
                 asked[n++] = taken;
             if (n == GATE_MANY) {
                 ask(consumer, asked, n);
@@ -95,6 +95,8 @@ marks_ask(struct saga_consumer *consumer)
     }
     if (n > 0)
         ask(consumer, asked, n);
+    if (consumer->gate == NULL)
+        return;
     atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
 

@@ -58,7 +58,7 @@ struct partition {
     int64_t floor;          /* PostgreSQL's is never moved back below it */
     int64_t distrust_below; /* no mark counts for offsets below it */
     struct hand hand;
-    struct hand_item *unasked; /* the first that the gate was not asked about */
+    struct hand_item *unasked; /* the first of those that nobody has looked at: no batch has them */
     size_t held_bytes;
     int32_t touched; /* its place in the batch, from 1; 0: none */
 };
@@ -144,9 +144,9 @@ void log_trouble(struct saga_consumer *consumer, rd_kafka_resp_err_t code, const
 
 /* --- consumer_take.c: messages, and the offsets that Kafka keeps ------------- */
 
-/* Takes what has come, up to `max` messages. Does not wait. */
-int kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t max,
-               struct saga_error *err);
+/* Takes what has come for the settled partitions, until each has so many rounds' worth
+ * in hand: one to work on; two while a server works on the first. Does not wait. */
+void kafka_read(struct saga_consumer *consumer, int32_t rounds);
 /* Whether the end that was read to is still the end. Asks Kafka. */
 bool kafka_at_end(struct saga_consumer *consumer, struct partition *partition);
 /* Frees what is behind the finished prefix, and stores its end. */
@@ -191,7 +191,7 @@ void horizon_forget(struct saga_consumer *consumer);
 
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 
-/* Asks about all that was taken and not asked about; finishes what was done before. */
+/* Asks about all that was taken since; finishes what was done before. */
 void marks_ask(struct saga_consumer *consumer);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */

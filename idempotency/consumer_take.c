@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { ASK_END_MS = 2000, ALIVE_MS = 1000, HELD_BYTES_MAX = 16 << 20 };
+enum { READ_AHEAD = 1000, HELD_MAX = 1000 };
 
 /* --- taking ------------------------------------------------------------------ */
 
@@ -67,9 +68,9 @@ hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_messa
     return 0;
 }
 
-int
-kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t max,
-           struct saga_error *err)
+static int
+take_some(struct saga_consumer *consumer, struct partition *partition, int32_t max,
+          struct saga_error *err)
 {
     rd_kafka_message_t *message;
     int rc = 0;
@@ -84,6 +85,34 @@ kafka_take(struct saga_consumer *consumer, struct partition *partition, int32_t 
             rc = hold(consumer, partition, message, err);
     }
     return rc;
+}
+
+/* How much a partition may have in hand: enough to ask Redis for many at once;
+ * more where some wait to be tried again and the others go on. */
+static int32_t
+share_of(const struct saga_consumer *consumer, const struct partition *partition)
+{
+    int32_t share = READ_AHEAD / (atomic_load(&consumer->counters.partitions) + 1);
+    int32_t batch = (int32_t)consumer->batch.max;
+
+    if (hand_due_ms(&partition->hand) > 0)
+        return HELD_MAX;
+    return share > batch ? share : batch;
+}
+
+void
+kafka_read(struct saga_consumer *consumer, int32_t rounds)
+{
+    struct saga_error err;
+
+    if (atomic_load(&consumer->stop))
+        return;
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (at->settled &&
+            take_some(consumer, at, rounds * share_of(consumer, at) - at->hand.n, &err) != 0) {
+            consumer->failure = err;
+            consumer->failed = err.code;
+        }
 }
 
 bool

@@ -98,6 +98,7 @@ send_opening(struct saga_consumer *consumer, struct inbox_batch *inbox, struct o
 {
     struct pg_statement statements[5] = { { .sql = PG_SQL_BEGIN }, { .sql = PG_SQL_DURABLE } };
     size_t n = 2;
+    int rc;
 
     if (open->n > 0)
         statements[n++] = offsets_statement(open, SQL_OFFSETS_OPEN);
@@ -108,7 +109,11 @@ send_opening(struct saga_consumer *consumer, struct inbox_batch *inbox, struct o
     if (open->at.bytes.failed || open->topics.bytes.failed || inbox->hashes.bytes.failed ||
         inbox->topics.bytes.failed || inbox->ids.bytes.failed)
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    return pg_batch(&consumer->pg, statements, n, err);
+    rc = pg_batch_send(&consumer->pg, statements, n, err);
+    if (rc != 0)
+        return rc;
+    kafka_read(consumer, 2);
+    return pg_batch_receive(&consumer->pg, statements, n, err);
 }
 
 static int

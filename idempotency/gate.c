@@ -169,9 +169,9 @@ gate_send(struct gate *gate, size_t n, size_t elements, int64_t deadline_ms)
 }
 
 bool
-gate_exchange(struct gate *gate, size_t elements, struct hearing *hearing, int64_t deadline_ms)
+gate_receive(struct gate *gate, struct hearing *hearing, int64_t deadline_ms)
 {
-    if (!gate_send(gate, 1, elements, deadline_ms) || !receive(gate, hearing, deadline_ms))
+    if (!receive(gate, hearing, deadline_ms))
         return false;
     if (hearing->error[0] != '\0' && !hearing->too_new)
         failed(gate, hearing->error);

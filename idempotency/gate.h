@@ -68,11 +68,13 @@ struct gate_question {
 enum { GATE_MANY = 1000 };
 
 /*
- * Asks for `n` marks, whose suffixes are of one length, in one round trip. Blocks
- * at most timeout_ms, or not at all while the circuit is open, which it is for a
- * while after each failure.
+ * Asks for `n` marks, whose suffixes are of one length; and hears the answers,
+ * before anything else is asked of the gate. Both together wait at most timeout_ms,
+ * or not at all while the circuit is open, which it is for a while after each
+ * failure.
  */
 void gate_ask(struct gate *gate, const char *prefix, struct gate_question *questions, size_t n);
+void gate_hear(struct gate *gate, struct gate_question *questions, size_t n);
 
 /* Asks for one mark, and where there is none writes it: "busy". Blocks as
  * gate_ask(). */

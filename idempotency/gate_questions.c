@@ -26,6 +26,12 @@ is_text(const struct wire_answer *answer, const char *text)
     return answer->len == strlen(text) && memcmp(answer->text, text, answer->len) == 0;
 }
 
+static bool
+exchange(struct gate *gate, struct hearing *hearing, int64_t deadline_ms)
+{
+    return gate_send(gate, 1, 0, deadline_ms) && gate_receive(gate, hearing, deadline_ms);
+}
+
 /* --- asking for many ----------------------------------------------------------- */
 
 struct round {
@@ -78,14 +84,24 @@ gate_ask(struct gate *gate, const char *prefix, struct gate_question *questions,
 {
     int64_t deadline = clock_mono_ms() + gate->timeout_ms;
     struct round round = { gate, questions, n };
-    struct hearing hearing = { .take = take_mark, .user = &round };
 
     forget_answers(&round);
+    gate->answer_by_ms = 0;
     if (n == 0 || !gate_ready(gate, deadline))
         return;
     gate->commands.len = 0;
     write_mget(&gate->commands, prefix, &round);
-    if (!gate_exchange(gate, n, &hearing, deadline))
+    if (gate_send(gate, 1, n, deadline))
+        gate->answer_by_ms = deadline;
+}
+
+void
+gate_hear(struct gate *gate, struct gate_question *questions, size_t n)
+{
+    struct round round = { gate, questions, n };
+    struct hearing hearing = { .take = take_mark, .user = &round };
+
+    if (gate->answer_by_ms != 0 && !gate_receive(gate, &hearing, gate->answer_by_ms))
         forget_answers(&round);
 }
 
@@ -136,10 +152,11 @@ enter_older(struct gate *gate, const char *prefix, const struct round *round, in
     struct hearing hearing = { .take = take_late_lease, .user = (void *)round };
 
     gate_ask(gate, prefix, round->questions, 1);
+    gate_hear(gate, round->questions, 1);
     if (!round->questions->absent || !gate_ready(gate, deadline_ms))
         return;
     write_lease(gate, name_of(gate, prefix, round->questions));
-    if (!gate_exchange(gate, 0, &hearing, deadline_ms))
+    if (!exchange(gate, &hearing, deadline_ms))
         forget_answers(round);
 }
 
@@ -155,7 +172,7 @@ gate_enter(struct gate *gate, const char *prefix, struct gate_question *question
         return;
     if (!gate->no_set_get) {
         write_lease(gate, name_of(gate, prefix, question));
-        if (!gate_exchange(gate, 0, &hearing, deadline))
+        if (!exchange(gate, &hearing, deadline))
             forget_answers(&round);
         gate->no_set_get = hearing.too_new;
     }
@@ -192,7 +209,7 @@ gate_prolong(struct gate *gate, const char *prefix, const struct gate_question *
         return GATE_LEASE_UNKNOWN;
     gate->commands.len = 0;
     wire_command(&gate->commands, 6, argv);
-    return gate_exchange(gate, 0, &hearing, deadline) ? lease : GATE_LEASE_UNKNOWN;
+    return exchange(gate, &hearing, deadline) ? lease : GATE_LEASE_UNKNOWN;
 }
 
 /* --- done ------------------------------------------------------------------------ */

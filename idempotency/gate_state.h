@@ -23,6 +23,7 @@ struct gate {
     int32_t unlogged;       /* outages since */
     bool outage_logged;     /* the present one was; so its end will be */
     struct buffer commands; /* being made */
+    int64_t answer_by_ms;   /* to gate_ask(); 0: it was not asked */
     char name[GATE_NAME_MAX];
 };
 
@@ -42,9 +43,8 @@ bool gate_ready(struct gate *gate, int64_t deadline_ms);
  * wire_send()). */
 bool gate_send(struct gate *gate, size_t n, size_t elements, int64_t deadline_ms);
 
-/* Sends the one command, and hears what is answered. False: nothing that was heard
- * counts. True, also with an error. */
-bool gate_exchange(struct gate *gate, size_t elements, struct hearing *hearing,
-                   int64_t deadline_ms);
+/* Hears what is answered. False: nothing that was heard counts. True, also with an
+ * error. */
+bool gate_receive(struct gate *gate, struct hearing *hearing, int64_t deadline_ms);
 
 #endif

@@ -43,12 +43,13 @@ is_held_up(const struct hand_item *item, const struct hand_item *first_waiting, 
 }
 
 size_t
-hand_choose(struct hand *hand, int64_t now_ms, struct hand_item **chosen, size_t max)
+hand_choose(struct hand *hand, int64_t now_ms, struct hand_item **chosen, size_t max,
+            const struct hand_item *end)
 {
     const struct hand_item *first_waiting = NULL;
     size_t n = 0;
 
-    for (struct hand_item *at = hand->first; at != NULL && n < max; at = at->next) {
+    for (struct hand_item *at = hand->first; at != end && n < max; at = at->next) {
         if (waits(at, now_ms)) {
             if (first_waiting == NULL)
                 first_waiting = at;

@@ -45,10 +45,12 @@ void hand_init(struct hand *hand);
 void hand_take(struct hand *hand, struct hand_item *item);
 
 /*
- * Chooses up to `max` items that may be worked on now, in their order; returns
- * how many. Each is then put back, or its state becomes HAND_FINISHED.
+ * Chooses up to `max` items that may be worked on now, in their order and before
+ * `end` (NULL: all); returns how many. Each is then put back, or its state becomes
+ * HAND_FINISHED.
  */
-size_t hand_choose(struct hand *hand, int64_t now_ms, struct hand_item **chosen, size_t max);
+size_t hand_choose(struct hand *hand, int64_t now_ms, struct hand_item **chosen, size_t max,
+                   const struct hand_item *end);
 
 /* `due_ms`: when it may be chosen again; 0: at once. */
 void hand_put_back(struct hand_item *item, int64_t due_ms);

@@ -296,6 +296,7 @@ expect_nothing_of(const char *nonsense)
     int64_t from = monotonic_us();
 
     gate_ask(gate, "mark", questions, 2);
+    gate_hear(gate, questions, 2);
     for (int i = 0; i < 2; i++)
         ck_assert_msg(questions[i].verdict == GATE_GO && !questions[i].leased, "%s", nonsense);
     ck_assert_msg(monotonic_us() - from < 200000, "%s", nonsense);
@@ -357,6 +358,7 @@ START_TEST(test_gate_asks_for_many_marks_at_once)
 
     snprintf(done_mark, sizeof done_mark, "*2\r\n$69\r\ndone:%s\r\n$-1\r\n", hash);
     gate_ask(gate, "mark", questions, 2);
+    gate_hear(gate, questions, 2);
     pthread_join(thread, NULL);
     close(fake.fd);
     ck_assert_str_eq(fake.heard, "*3\r\n$4\r\nMGET\r\n$5\r\nmark1\r\n$5\r\nmark2\r\n");

@@ -53,7 +53,7 @@ START_TEST(test_hand_chooses_in_order_and_keeps_a_keys_order_i23)
         size_t n;
 
         fill(&table, choices[i].items);
-        n = hand_choose(&table.hand, NOW, chosen, choices[i].max);
+        n = hand_choose(&table.hand, NOW, chosen, choices[i].max, NULL);
         for (size_t j = 0; j < n; j++)
             text[j] = (char)('0' + chosen[j]->offset);
         ck_assert_msg(strcmp(text, choices[i].chosen) == 0, "%s: %s", choices[i].name, text);
@@ -68,11 +68,12 @@ START_TEST(test_hand_gives_what_waited_when_its_time_has_come)
 
     fill(&table, "Aab");
     ck_assert_int_eq(hand_due_ms(&table.hand), NOW + 50);
-    ck_assert_int_eq(hand_choose(&table.hand, NOW + 49, chosen, 9), 1);
-    ck_assert_int_eq(hand_choose(&table.hand, NOW + 50, chosen, 9), 2);
+    ck_assert_int_eq(hand_choose(&table.hand, NOW + 49, chosen, 9, NULL), 1);
+    ck_assert_int_eq(hand_choose(&table.hand, NOW + 50, chosen, 9, NULL), 2);
     ck_assert_int_eq(chosen[0]->offset, 0);
     ck_assert_int_eq(chosen[1]->offset, 1);
-    ck_assert_int_eq(hand_choose(&table.hand, NOW + 50, chosen, 9), 0); /* at work, all of them */
+    ck_assert_int_eq(hand_choose(&table.hand, NOW + 50, chosen, 9, NULL),
+                     0); /* at work, all of them */
 }
 END_TEST
 
