@@ -261,9 +261,9 @@ ours(const char *brokers, const char *topic, const char *group, long n, const ch
     while ((done = finished(consumer, &stats)) < n)
         sleep_until(now_ns() + 500000);
     report(done - first);
-    fprintf(stderr, "applied %ld, by mark %ld, by inbox %ld, batches %ld, circuit %d\n",
+    fprintf(stderr, "applied %ld, by mark %ld, by inbox %ld, batches %ld, outages of Redis %ld\n",
             (long)stats.applied, (long)stats.duplicates_by_mark, (long)stats.duplicates_by_inbox,
-            (long)stats.batches, stats.circuit);
+            (long)stats.batches, (long)stats.redis_outages);
     saga_consumer_stop(consumer);
     pthread_join(thread, NULL);
     saga_consumer_free(consumer);

@@ -115,12 +115,13 @@ wait_for_something(struct saga_consumer *consumer)
         { .fd = consumer->wake_fd, .events = POLLIN },
         { .fd = pg_connected(pg) ? PQsocket(pg->conn) : -1, .events = POLLIN },
     };
-    int64_t left = clock_left_ms(next_due_ms(consumer));
+    int64_t due = next_due_ms(consumer);
     uint64_t ignored;
 
     if (consumer->gate != NULL)
         gate_settle(consumer->gate);
-    if (poll(fds, 2, (int)left) <= 0)
+    earlier(&due, kafka_nudge(consumer));
+    if (poll(fds, 2, (int)clock_left_ms(due)) <= 0)
         return;
     if (fds[0].revents != 0 && read(consumer->wake_fd, &ignored, sizeof ignored) < 0)
         return; /* emptied by nobody else: cannot be */

@@ -80,24 +80,17 @@ marks_ask(struct saga_consumer *consumer)
     struct taken *asked[GATE_MANY];
     size_t n = 0;
 
-    for (struct partition *at = consumer->partitions; at != NULL; at = at->next) {
-        for (struct hand_item *item = at->unasked; item != NULL; item = item->next) {
-            struct taken *taken = (struct taken *)item;
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        for (; at->unasked != NULL && n < GATE_MANY; at->unasked = at->unasked->next) {
+            struct taken *taken = (struct taken *)at->unasked;
 
             if (consumer->gate != NULL && mark_counts(taken))
                 asked[n++] = taken;
-            if (n == GATE_MANY) {
-                ask(consumer, asked, n);
-                n = 0;
-            }
         }
-        at->unasked = NULL;
-    }
     if (n > 0)
         ask(consumer, asked, n);
-    if (consumer->gate == NULL)
-        return;
-    atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
+    if (consumer->gate != NULL)
+        atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
 
 void

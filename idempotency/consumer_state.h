@@ -84,8 +84,9 @@ struct saga_consumer {
     rd_kafka_queue_t *queue;   /* of rebalances, errors, logs */
     rd_kafka_queue_t *nothing; /* always empty: reading it tells librdkafka that we live */
     int64_t alive_ms;
-    struct partition *partitions; /* whose turn is first changes */
-    struct hand_item *spare;      /* of finished messages, for the next ones */
+    int64_t nudge_ms, nudge_pause_ms; /* not again before; 0: something has come since */
+    struct partition *partitions;     /* whose turn is first changes */
+    struct hand_item *spare;          /* of finished messages, for the next ones */
     EVP_MD_CTX *digest;
     struct batch batch;
     int64_t catch_up_ms; /* not before */
@@ -154,6 +155,14 @@ void kafka_finish(struct saga_consumer *consumer, struct partition *partition);
 /* Gives up all that is in hand. */
 void kafka_drop(struct saga_consumer *consumer, struct partition *partition);
 void kafka_free_spare(struct saga_consumer *consumer);
+/*
+ * Where a partition has more and nothing comes, asks its leader a question. While
+ * librdkafka (2.0) holds queued.max.messages.kbytes it does not fetch, and when that
+ * is taken it does not notice before something else wakes the broker's thread, or a
+ * second has passed. Blocks for one round trip, now and then. Returns when to nudge
+ * again; 0: there is no need.
+ */
+int64_t kafka_nudge(struct saga_consumer *consumer);
 /* How many messages are not finished. Asks nobody. */
 int64_t kafka_lag(const struct saga_consumer *consumer);
 /* We are at work, and not dead: between two handlers. True: it was time to say so. */
@@ -191,7 +200,7 @@ void horizon_forget(struct saga_consumer *consumer);
 
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 
-/* Asks about all that was taken since; finishes what was done before. */
+/* Asks about what was taken since, up to GATE_MANY; finishes what was done before. */
 void marks_ask(struct saga_consumer *consumer);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { ASK_END_MS = 2000, ALIVE_MS = 1000, HELD_BYTES_MAX = 16 << 20 };
+enum { NUDGE_MS = 20, NUDGE_LONGEST_MS = 500, NUDGE_WAIT_MS = 50 };
 enum { READ_AHEAD = 1000, HELD_MAX = 1000 };
 
 /* --- taking ------------------------------------------------------------------ */
@@ -65,6 +66,7 @@ hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_messa
         partition->unasked = &taken->item;
     partition->held_bytes += message->len + message->key_len;
     partition->end = OFFSET_NONE;
+    consumer->nudge_pause_ms = 0;
     return 0;
 }
 
@@ -203,21 +205,60 @@ kafka_alive(struct saga_consumer *consumer)
     return true;
 }
 
+/* How many the partition has from `next` on, as far as librdkafka has heard. */
+static int64_t
+behind(const struct saga_consumer *consumer, const struct partition *partition, int64_t next)
+{
+    int64_t low, high;
+
+    if (rd_kafka_get_watermark_offsets(consumer->kafka, partition->topic, partition->number, &low,
+                                       &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+        high < 0)
+        return 0;
+    next = next > low ? next : low;
+    return high > next ? high - next : 0;
+}
+
 int64_t
 kafka_lag(const struct saga_consumer *consumer)
 {
-    int64_t lag = 0, low, high;
+    int64_t lag = 0;
 
     for (const struct partition *at = consumer->partitions; at != NULL; at = at->next) {
         int64_t next = at->hand.next != OFFSET_NONE ? at->hand.next : at->position;
 
-        next = next != OFFSET_NONE ? next : at->committed;
-        if (rd_kafka_get_watermark_offsets(consumer->kafka, at->topic, at->number, &low, &high) !=
-                RD_KAFKA_RESP_ERR_NO_ERROR ||
-            high < 0)
-            continue;
-        next = next > low ? next : low;
-        lag += high > next ? high - next : 0;
+        lag += behind(consumer, at, next != OFFSET_NONE ? next : at->committed);
     }
     return lag;
+}
+
+static const struct partition *
+first_that_should_come(const struct saga_consumer *consumer)
+{
+    for (const struct partition *at = consumer->partitions; at != NULL; at = at->next) {
+        const struct hand_item *last = at->hand.last;
+        int64_t next = last != NULL ? last->offset + 1 : at->hand.next;
+
+        if (at->settled && next != OFFSET_NONE && behind(consumer, at, next) > 0)
+            return at;
+    }
+    return NULL;
+}
+
+int64_t
+kafka_nudge(struct saga_consumer *consumer)
+{
+    const struct partition *partition = first_that_should_come(consumer);
+    int64_t low, high, pause = consumer->nudge_pause_ms;
+
+    if (partition == NULL)
+        return 0;
+    if (clock_mono_ms() >= consumer->nudge_ms) {
+        (void)rd_kafka_query_watermark_offsets(consumer->kafka, partition->topic, partition->number,
+                                               &low, &high, NUDGE_WAIT_MS);
+        pause = pause == 0 ? NUDGE_MS : pause < NUDGE_LONGEST_MS / 2 ? 2 * pause : NUDGE_LONGEST_MS;
+        consumer->nudge_pause_ms = pause;
+        consumer->nudge_ms = clock_mono_ms() + pause;
+    }
+    return consumer->nudge_ms;
 }

@@ -48,6 +48,27 @@ START_TEST(test_batch_applies_many_messages_in_few_transactions)
 }
 END_TEST
 
+/* What librdkafka may hold is taken many times over; each time it could sleep for a second. */
+START_TEST(test_consumer_does_not_wait_for_a_librdkafka_that_has_stopped_fetching)
+{
+    static const struct saga_pair small[] = { { "queued.max.messages.kbytes", "1" },
+                                              { "fetch.message.max.bytes", "1000" },
+                                              { NULL, NULL } };
+    enum { MANY = 40 };
+    char value[2001];
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .properties = small);
+
+    memset(value, 'x', sizeof value);
+    value[sizeof value - 1] = '\0';
+    for (int i = 0; i < MANY; i++)
+        produce_one(fixture->topic, id_of(i), "k", value); /* each is more than it may hold */
+    start_running(consumer);
+    WAIT_UNTIL(effects_are(fixture, MANY, MANY), 10000);
+    stop_running(consumer);
+}
+END_TEST
+
 static bool
 all_but_the_ninth_are_applied(PGconn *tx)
 {
@@ -225,6 +246,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "idempotency_batch",
         .tests = TESTS(test_batch_applies_many_messages_in_few_transactions,
+                       test_consumer_does_not_wait_for_a_librdkafka_that_has_stopped_fetching,
                        test_batch_whose_third_handler_fails_costs_its_neighbours_nothing_i23,
                        test_batch_whose_handler_commits_loses_nothing_i14,
                        test_batch_with_the_same_message_twice_applies_it_once_i10,
