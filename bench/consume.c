@@ -3,10 +3,14 @@
  * Consumers, from the ceiling downwards; each applies one UPDATE a message, or
  * nothing.
  *
- *     consume produce BROKERS TOPIC N SEED REPEATED   N messages with ids of that seed; REPEATED %
- * of them are those of a thousand messages before consume alone BROKERS TOPIC GROUP N reads, and
- * commits offsets: no more consume loop BROKERS TOPIC GROUP N CONNINFO BATCH        the same
- * UPDATEs by hand, without any protection consume ours BROKERS TOPIC GROUP N CONNINFO BATCH REDIS|-
+ *     consume produce BROKERS TOPIC N SEED REPEATED
+ *         N messages with ids of that seed; REPEATED % of them are those of a
+ *         thousand messages before
+ *     consume alone BROKERS TOPIC GROUP N
+ *         reads, and commits offsets: no more
+ *     consume loop BROKERS TOPIC GROUP N CONNINFO BATCH
+ *         the same UPDATEs by hand, without any protection
+ *     consume ours BROKERS TOPIC GROUP N CONNINFO BATCH REDIS|-
  *
  * Prints messages, seconds and CPU seconds, from the first message (or batch) to the
  * last.
@@ -256,10 +260,10 @@ ours(const char *brokers, const char *topic, const char *group, long n, const ch
         die("%s", err.message);
     pthread_create(&thread, NULL, run, consumer);
     while ((first = finished(consumer, &stats)) == 0)
-        sleep_until(now_ns() + 500000);
+        sleep_until(now_ns() + 2000000);
     begin();
     while ((done = finished(consumer, &stats)) < n)
-        sleep_until(now_ns() + 500000);
+        sleep_until(now_ns() + 2000000);
     report(done - first);
     fprintf(stderr, "applied %ld, by mark %ld, by inbox %ld, batches %ld, outages of Redis %ld\n",
             (long)stats.applied, (long)stats.duplicates_by_mark, (long)stats.duplicates_by_inbox,
