@@ -151,6 +151,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     seen outbox.parked;
+    behind outbox.parked;
     asked bigint;
     of_key boolean := false;
 BEGIN
@@ -183,12 +184,21 @@ BEGIN
     INSERT INTO outbox.audit (verb, topic, key, message_id, reason)
         VALUES ('discard', seen.topic, seen.key, discard.message_id, discard.reason)
         RETURNING id INTO asked;
-    -- Nothing is left that the key has to wait for.
-    IF of_key AND NOT EXISTS (SELECT FROM outbox.parked p
-                               WHERE p.topic = seen.topic AND p.key = seen.key) THEN
+    IF NOT of_key THEN
+        RETURN;
+    END IF;
+    -- The key has the reason of its first message, which may have none of its own.
+    SELECT p.* INTO behind FROM outbox.parked p
+        WHERE p.topic = seen.topic AND p.key = seen.key ORDER BY p.seq LIMIT 1;
+    IF NOT FOUND THEN
         UPDATE outbox.parked_key k SET request = asked
             WHERE k.topic = seen.topic AND k.key = seen.key;
+    ELSIF behind.attempts = 0 THEN
+        behind.error := 'the message before it was discarded; it needs a retry';
+        UPDATE outbox.parked p SET error = behind.error WHERE p.seq = behind.seq;
     END IF;
+    UPDATE outbox.parked_key k SET error = behind.error
+        WHERE k.topic = seen.topic AND k.key = seen.key AND behind.error <> k.error;
 END
 $$;
 COMMENT ON FUNCTION outbox.discard(uuid, text) IS

@@ -287,6 +287,13 @@ BEGIN
        AND NOT EXISTS (SELECT FROM idempotency.parked p
                         WHERE p.consumer = seen.consumer AND p.topic = seen.topic
                           AND p.key = seen.key);
+    -- The key has the reason of its first message, which may have none of its own.
+    UPDATE idempotency.parked_key k
+       SET error = coalesce((SELECT p.error FROM idempotency.parked p
+                              WHERE p.consumer = seen.consumer AND p.topic = seen.topic
+                                AND p.key = seen.key ORDER BY p.id LIMIT 1),
+                            'the message before it was discarded; it needs a retry')
+     WHERE k.consumer = seen.consumer AND k.topic = seen.topic AND k.key = seen.key;
 EXCEPTION WHEN lock_not_available THEN
     RAISE object_not_in_prerequisite_state USING
         MESSAGE = format('cannot discard message %s: the consumer is at its key just now',

@@ -237,6 +237,8 @@ START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
     EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 4, "just now");
     db_exec(other, "ROLLBACK");
     EXPECT_ANSWER(INBOX("discard", "c", a, "--reason", "nobody wants it"), 0, "discarded");
+    ck_assert_str_eq(db_text(conn, "SELECT error FROM idempotency.parked_key"),
+                     "the message before it was discarded; it needs a retry");
     EXPECT_ANSWER(INBOX("discard", "c", a, "--reason", "x"), 3, a);
     EXPECT_ANSWER(INBOX("discard", "c", "nonsense", "--reason", "x"), 2, "nonsense");
     EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 0, "discarded");

@@ -355,6 +355,10 @@ START_TEST(test_relay_o14_discarding_lets_the_rest_go_on)
     enqueue(conn, topic, "alone", "b");
     await_published(topic, "b", 5000);
     ck_assert_str_eq(parked(conn), "a");
+    /* What was wrong with the one that is gone is not told of the one that is left. */
+    ck_assert_str_eq(db_text(conn, "SELECT DISTINCT error FROM (SELECT error FROM outbox.parked_key"
+                                   " UNION ALL SELECT error FROM outbox.parked) AS e"),
+                     "the message before it was discarded; it needs a retry");
     retry("k");
     enqueue(conn, topic, "k", "c");
     await_published(topic, "b a c", 5000);
