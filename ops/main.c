@@ -209,7 +209,7 @@ take_option(struct options *options, int option, const char *value)
         options->lock_timeout = value;
         return true;
     default: /* getopt has said what is wrong */
-        complain("see sagactl --help");
+        complain("try sagactl --help");
         return false;
     }
 }
@@ -307,9 +307,10 @@ main(int argc, char **argv)
     verb = find_verb(argv + optind, argc - optind);
     if (verb == NULL) {
         if (optind < argc)
-            complain("no such command: %s%s%s", argv[optind], optind + 1 < argc ? " " : "",
-                     optind + 1 < argc ? argv[optind + 1] : "");
-        fputs(usage_text, stderr);
+            complain("no such command: %s%s%s; try sagactl --help", argv[optind],
+                     optind + 1 < argc ? " " : "", optind + 1 < argc ? argv[optind + 1] : "");
+        else
+            complain("no command; try sagactl --help");
         return EXIT_USAGE;
     }
     taken = optind + (verb->group != NULL) + 1;

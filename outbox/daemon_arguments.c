@@ -24,7 +24,8 @@ static const char usage[] =
     "  --config FILE          settings; outbox-relay.ini lists them all\n"
     "  --metrics [ADDR:]PORT  answer GET /metrics and GET /healthz there; a port alone\n"
     "                         means 127.0.0.1; default: nowhere\n"
-    "  --once                 publish what is there, then exit\n"
+    "  --once                 publish what is there, then exit; with code 1 if nothing can be\n"
+    "                         published for a minute (once_ms)\n"
     "  --check                read all settings, say what is wrong with them, and exit;\n"
     "                         connects to nothing\n"
     "  --help, --version\n"
@@ -124,8 +125,8 @@ read_option(struct arguments *arguments, int option, char *value)
         printf("outbox-relay %d.%d.%d\n", SAGA_VERSION_MAJOR, SAGA_VERSION_MINOR,
                SAGA_VERSION_PATCH);
         return ARGUMENTS_EXIT;
-    default:
-        fputs(usage, stderr);
+    default: /* getopt has said what is wrong */
+        fputs("outbox-relay: try outbox-relay --help\n", stderr);
         return ARGUMENTS_WRONG;
     }
     return kept ? ARGUMENTS_RUN : ARGUMENTS_WRONG;
@@ -141,7 +142,7 @@ arguments_read(struct arguments *arguments, int argc, char **argv)
         rc = read_option(arguments, option, optarg);
     if (rc != ARGUMENTS_RUN || optind == argc)
         return rc;
-    fprintf(stderr, "outbox-relay: what is \"%s\"?\n%s", argv[optind], usage);
+    fprintf(stderr, "outbox-relay: what is \"%s\"? try outbox-relay --help\n", argv[optind]);
     return ARGUMENTS_WRONG;
 }
 

@@ -79,7 +79,8 @@ check_message(const struct saga_message *message, size_t index, struct saga_erro
     if (message->topic == NULL || *message->topic == '\0')
         return complain(err, SAGA_EINVAL, index, "no topic");
     if (!topic_valid(message->topic))
-        return complain(err, SAGA_EINVAL, index, "a topic consists of A-Z a-z 0-9 . _ -");
+        return complain(err, SAGA_EINVAL, index,
+                        "a topic consists of A-Z a-z 0-9 . _ -, and is neither . nor ..");
     if (strlen(message->topic) > SAGA_TOPIC_MAX)
         return complain(err, SAGA_ELIMIT, index, "a topic of more than 249 characters");
     if (message->key != NULL && !text_valid(message->key))

@@ -107,7 +107,7 @@ static const char *
 own_rule(const struct saga_step *step, enum definition_role role)
 {
     if (!definition_name_valid(step->name))
-        return "a name has 1 to 64 characters of A-Z a-z 0-9 . _ -";
+        return "a name has 1 to 64 characters of A-Z a-z 0-9 . _ -, not only dots";
     if (step->kind < SAGA_COMPENSATABLE || step->kind > SAGA_RETRIABLE)
         return "its kind is none of SAGA_COMPENSATABLE, SAGA_PIVOT, SAGA_RETRIABLE";
     if (step->reserved != 0)
@@ -198,10 +198,10 @@ check_shape(const struct saga_definition *given, struct saga_error *err)
                          "the definition's sizes are wrong: use SAGA_DEFINITION, and a library "
                          "that is not older than its headers");
     if (!definition_name_valid(given->name))
-        return error_set(
-            err, SAGA_EINVAL,
-            "a definition's name has 1 to %d characters of A-Z a-z 0-9 . _ -: \"%.80s\"",
-            SAGA_NAME_MAX, given->name != NULL ? given->name : "");
+        return error_set(err, SAGA_EINVAL,
+                         "a definition's name has 1 to %d characters of A-Z a-z 0-9 . _ -, not "
+                         "only dots: \"%.80s\"",
+                         SAGA_NAME_MAX, given->name != NULL ? given->name : "");
     if (given->steps == NULL || given->n_steps == 0 || given->n_steps > SAGA_STEPS_MAX)
         return error_set(err, SAGA_EINVAL, "definition \"%s\" has %zu steps; 1 to %d are possible",
                          given->name, given->n_steps, SAGA_STEPS_MAX);

@@ -369,17 +369,23 @@ END_TEST
 
 START_TEST(test_wrong_usage_says_what_is_right)
 {
-    EXPECT_ANSWER(sagactl(ARGS("sagactl")), 2, "usage: sagactl");
+    struct answer answer;
+
+    EXPECT_ANSWER(sagactl(ARGS("sagactl")), 2, "sagactl: no command; try sagactl --help\n");
     EXPECT_ANSWER(sagactl(ARGS("sagactl", "--help")), 0, "usage: sagactl");
-    EXPECT_ANSWER(sagactl(ARGS("sagactl", "migrate")), 2, "no such command: migrate");
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "sideways"), 2, "migrate sideways");
+    EXPECT_ANSWER(sagactl(ARGS("sagactl", "migrate")), 2, "no such command: migrate;");
+    answer = SAGACTL(database, "migrate", "sideways");
+    ck_assert_str_eq(answer.err,
+                     "sagactl: no such command: migrate sideways; try sagactl --help\n");
+    ck_assert_str_eq(answer.out, "");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "0"), 2, "N, from 1");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "2", "--all"), 2, "or --all");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "down", "-1"), 2, "");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "3"), 2, "usage: sagactl migrate up");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "--reason", "x"), 2,
                   "migrate up does not know --reason");
-    EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "--nope"), 2, "--nope");
+    EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "--nope"), 2,
+                  "--nope'\nsagactl: try sagactl --help\n");
     EXPECT_ANSWER(SAGACTL(database, "migrate", "up", "--migrations", "/nonexistent"), 2,
                   "/nonexistent");
     EXPECT_ANSWER(SAGACTL("nonsense=1", "migrate", "up"), 1, "nonsense");

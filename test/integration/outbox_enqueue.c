@@ -348,7 +348,7 @@ START_TEST(test_enqueue_names_the_malformed_message)
     expect_malformed(&(struct saga_message){ .topic = "" }, "no topic");
     expect_malformed(&(struct saga_message){ .topic = "a b" }, "topic");
     expect_malformed(&(struct saga_message){ .topic = "\xc3\xbc" }, "topic");
-    expect_malformed(&(struct saga_message){ .topic = ".." }, "topic");
+    expect_malformed(&(struct saga_message){ .topic = ".." }, "and is neither . nor ..");
     expect_malformed(MESSAGE(.key = bad), "UTF-8");
     expect_malformed(MESSAGE(.headers = SAGA_PAIRS({ "n", bad })), "UTF-8");
     expect_malformed(MESSAGE(.headers = SAGA_PAIRS({ bad, "v" })), "UTF-8");
