@@ -37,6 +37,7 @@ struct daemon {
     struct notify notify;
     enum phase phase;
     bool ready;        /* once every relay has owned its stream or stood by */
+    bool gave_up;      /* --once: nothing could be published */
     bool reload_again; /* asked for while one was under way */
     int signals, wake_fd;
     int32_t tick_ms;
@@ -275,7 +276,10 @@ watch_over(struct daemon *daemon, struct saga_error *err)
             return rc;
         if (ended)
             finish_reload(daemon);
-        if (rc != 0)
+        if (daemon->arguments.once && !daemon->gave_up && daemon->phase != STOPPING &&
+            relays_stuck(&daemon->relays, daemon->settings.once_ms))
+            daemon->gave_up = true;
+        if (rc != 0 || daemon->gave_up)
             stop(daemon);
         tell(daemon);
         wait_for_something(daemon);
@@ -313,7 +317,12 @@ run(struct daemon *daemon, struct saga_error *err)
     board_show(daemon->board, &daemon->relays, &daemon->settings);
     rc = watch_over(daemon, err);
     /* What --once has promised is to publish all that is there. */
-    if (rc == 0 && once && daemon->phase == STOPPING)
+    if (rc == 0 && daemon->gave_up)
+        rc = error_set(err, SAGA_ETIMEOUT,
+                       "nothing could be published for %d ms (once_ms); what is left is left to "
+                       "the next run",
+                       daemon->settings.once_ms);
+    else if (rc == 0 && once && daemon->phase == STOPPING)
         rc = error_set(err, SAGA_ETIMEOUT, "ended by a signal before all was done");
     log_end(daemon, rc, err);
     return rc;

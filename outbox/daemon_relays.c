@@ -196,6 +196,25 @@ relays_tend(struct relays *relays)
     return none;
 }
 
+bool
+relays_stuck(struct relays *relays, int32_t ms)
+{
+    int64_t now = clock_mono_ms(), done = 0;
+    bool standby = false;
+
+    for (int i = 0; i < relays->n; i++) {
+        struct saga_relay_stats stats = { SAGA_RELAY_STATS };
+
+        saga_relay_stats(relays->all[i].relay, &stats);
+        done += stats.published + stats.parked;
+        standby = standby || (relays->all[i].running && stats.state == SAGA_RELAY_STANDBY);
+    }
+    if (relays->moved_ms == 0 || done != relays->done || standby)
+        relays->moved_ms = now;
+    relays->done = done;
+    return now - relays->moved_ms >= ms;
+}
+
 int
 relays_answer(const struct relays *relays, struct saga_error *err)
 {

@@ -33,7 +33,8 @@ struct relays {
     atomic_int n;             /* how many have a handle; never fewer than before */
     int mode, wake_fd;        /* an eventfd; written when a thread has ended */
     bool stopping;
-    bool superfluous; /* and therefore stopping */
+    bool superfluous;       /* and therefore stopping */
+    int64_t done, moved_ms; /* relays_stuck(): messages that are settled; since when */
     struct saga_relay_options options;
 };
 
@@ -54,6 +55,10 @@ void relays_stop(struct relays *relays);
  * written, and now and then. True: none runs any more.
  */
 bool relays_tend(struct relays *relays);
+
+/* Whether no message has been published or parked for `ms`. Waiting for another
+ * relay's lease does not count. To be called now and then. */
+bool relays_stuck(struct relays *relays, int32_t ms);
 
 /* What the first that failed has answered, or 0. */
 int relays_answer(const struct relays *relays, struct saga_error *err);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STALL_MS = 90000, DAY_MS = 86400000 };
+enum { STALL_MS = 90000, ONCE_MS = 60000, DAY_MS = 86400000 };
 
 #define RETENTION_LONGEST_MS (3650LL * DAY_MS)
 
@@ -164,6 +164,7 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
         { "page_bytes", &options->page_bytes, 1, 1 << 30, "bytes, without a unit" },
         { "idle_ms", &options->idle_ms, 1, 60000, milliseconds },
         { "drain_ms", &options->drain_ms, 1, DAY_MS, milliseconds },
+        { "once_ms", &settings->once_ms, 100, DAY_MS, milliseconds },
         { "stall_ms", &settings->stall_ms, 100, DAY_MS, milliseconds },
     };
     const char *name = value->name;
@@ -190,7 +191,7 @@ set_relay(struct settings *settings, const struct value *value, struct saga_erro
                                numbers[i].unit, value, err);
     return no_such(value, err,
                    "database, brokers, source, log, log_format, lease_ms, page_rows, page_bytes, "
-                   "idle_ms, drain_ms, stall_ms, retention_ms, standby_gate, "
+                   "idle_ms, drain_ms, once_ms, stall_ms, retention_ms, standby_gate, "
                    "transactional, instance");
 }
 
@@ -285,7 +286,9 @@ settings_read(struct settings *settings, const struct arguments *arguments,
 {
     int rc;
 
-    *settings = (struct settings){ .options = { SAGA_RELAY_OPTIONS }, .stall_ms = STALL_MS };
+    *settings = (struct settings){ .options = { SAGA_RELAY_OPTIONS },
+                                   .stall_ms = STALL_MS,
+                                   .once_ms = ONCE_MS };
     settings->options.log =
         (struct saga_log){ .write = log_to_stderr, .user = program, .level = SAGA_LOG_INFO };
     for (char *const *variable = environment; *variable != NULL; variable++)

@@ -16,6 +16,7 @@ struct settings {
     struct saga_relay_options options; /* points into the rest */
     const char *listen;                /* of /metrics and /healthz; NULL: nowhere */
     int32_t stall_ms;                  /* a relay that makes no round for so long hangs */
+    int32_t once_ms;                   /* --once gives up when nothing is published for so long */
     char ignored[64];                  /* a variable that looks like a setting; "": none */
 
     struct values values;

@@ -109,8 +109,10 @@ START_TEST(test_outbox_relay_answers_wrong_use)
     FILE *file;
 
     expect_usage_error(ARGS("outbox-relay"), 2, "no brokers");
-    expect_usage_error(ARGS("outbox-relay", "--nonsense"), 2, "usage:");
-    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "more"), 2, "more");
+    expect_usage_error(ARGS("outbox-relay", "--nonsense"), 2,
+                       "--nonsense'\noutbox-relay: try outbox-relay --help\n");
+    expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "more"), 2,
+                       "outbox-relay: what is \"more\"? try outbox-relay --help\n");
     expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--metrics", "localhost:1"), 2,
                        "--metrics: [http] listen: must be PORT");
     expect_usage_error(ARGS("outbox-relay", "--brokers", "a:1", "--config", "/nowhere"), 2,
@@ -141,6 +143,23 @@ START_TEST(test_outbox_relay_says_what_is_wrong_with_the_database)
     expect_usage_error(
         ARGS("outbox-relay", "--brokers", "a:1", "--once", "--database", "host=127.0.0.1 port=1"),
         1, "refused");
+}
+END_TEST
+
+START_TEST(test_outbox_relay_once_gives_up_when_nothing_can_be_published)
+{
+    const char *database = given_database();
+    PGconn *conn = given_session(database);
+    struct process *relay;
+
+    use_brokers("127.0.0.1:1");
+    enqueue(conn, "orders", "k", "1");
+    relay = start_relay_program(database, "once_ms = 300\ndrain_ms = 100", NULL, ARGS("--once"));
+    process_expect(relay, 1, 10000);
+    ck_assert_msg(has_logged(relay, "nothing could be published for 300 ms (once_ms); what is left "
+                                    "is left to the next run"),
+                  "%s", process_errors(relay));
+    ck_assert_int_eq(pending(conn), 1);
 }
 END_TEST
 
@@ -191,6 +210,7 @@ main(void)
                        test_outbox_relay_keeps_trying_while_kafka_is_away,
                        test_outbox_relay_answers_wrong_use,
                        test_outbox_relay_says_what_is_wrong_with_the_database,
+                       test_outbox_relay_once_gives_up_when_nothing_can_be_published,
                        test_outbox_relay_ends_where_role_password_or_database_are_wrong),
         .timeout_s = 40,
     });
