@@ -29,6 +29,7 @@ struct pg {
     PGconn *conn; /* NULL: not connected */
     bool borrowed;
     int32_t timeout_ms; /* for each call; 0: none */
+    bool told_newer;    /* schema_warn()'s */
     int32_t warnings;   /* notices of that severity, since pg_init() */
     const struct saga_log *log;
     char *conninfo;

@@ -5,6 +5,7 @@
  */
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/schema.h"
 #include "idempotency/consumer_state.h"
 #include "idempotency/sql.h"
 
@@ -63,6 +64,8 @@ connect_once(struct saga_consumer *consumer, struct saga_error *err)
         rc = check_schema(consumer, err);
     if (rc == 0)
         rc = read_identity(consumer, err);
+    if (rc == 0)
+        schema_warn(&consumer->pg);
     if (rc != 0)
         pg_disconnect(&consumer->pg);
     return rc;

@@ -4,6 +4,7 @@
 -- gone by now, and what others have put there is not ours to drop. The roles
 -- stay; other databases of the cluster use them.
 
+DROP VIEW outbox.migration;
 DROP TABLE saga.migration;
 DROP SCHEMA idempotency;
 DROP SCHEMA outbox;

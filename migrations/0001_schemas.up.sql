@@ -82,3 +82,10 @@ COMMENT ON COLUMN saga.migration.position IS 'order of application; the highest 
 COMMENT ON COLUMN saga.migration.applied_at IS 'when';
 COMMENT ON COLUMN saga.migration.applied_by IS 'the login that did it';
 GRANT SELECT ON saga.migration TO saga_app, saga_monitor;
+
+-- The relay has no business in the other schema.
+CREATE VIEW outbox.migration AS SELECT number, name FROM saga.migration;
+ALTER VIEW outbox.migration OWNER TO saga_owner;
+COMMENT ON VIEW outbox.migration IS
+    'saga.migration for all roles: by it programs tell that the database is newer than they are';
+GRANT SELECT ON outbox.migration TO saga_app, saga_relay, saga_monitor;

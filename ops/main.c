@@ -5,6 +5,8 @@
  */
 #include "ops/ops.h"
 
+#include "base/schema.h"
+
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -280,6 +282,16 @@ find_verb(char **words, int n)
     return NULL;
 }
 
+/* Behind the answer, which may be an error because of it. */
+static void
+tell_of_newer(struct pg *pg)
+{
+    char names[128];
+
+    if (pg_connected(pg) && schema_is_newer(pg, names, sizeof names))
+        complain("the database is newer than this sagactl: it has %s; use a later one", names);
+}
+
 static int
 run(const struct verb *verb, struct call *call)
 {
@@ -290,6 +302,8 @@ run(const struct verb *verb, struct call *call)
     if (pg_init(&call->pg, call->options.database, "sagactl", verb->timeout_ms, &log, &err) != 0)
         return complain_error(&err);
     code = verb->run(call);
+    if (verb->run != migrate_up && verb->run != migrate_down && verb->run != migrate_status)
+        tell_of_newer(&call->pg);
     pg_clear(&call->pg);
     return code;
 }

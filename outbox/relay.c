@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "base/schema.h"
 #include "outbox/brokers.h"
 #include "outbox/instance.h"
 #include "outbox/lease.h"
@@ -431,6 +432,8 @@ run(struct saga_relay *relay, bool once, struct saga_error *error)
 
         if (rc != 0 && once)
             return rc;
+        if (rc == 0 && p->cursor.stream == 0)
+            schema_warn(&p->writer);
         if (rc == 0) {
             int64_t acquired = atomic_load(&relay->tally.acquired);
 

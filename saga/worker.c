@@ -5,6 +5,7 @@
  */
 #include "base/backoff.h"
 #include "base/options.h"
+#include "base/schema.h"
 #include "saga/worker_job.h"
 
 #include <stdlib.h>
@@ -116,8 +117,10 @@ saga_worker_add(struct saga_worker *worker, const struct saga_definition *defini
     if (grown == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
     worker->jobs = grown;
-    if ((rc = pg_connect(&worker->pg, err)) != 0 ||
-        (rc = store_register(&worker->pg, &job.definition, err)) != 0)
+    if ((rc = pg_connect(&worker->pg, err)) != 0)
+        return rc;
+    schema_warn(&worker->pg);
+    if ((rc = store_register(&worker->pg, &job.definition, err)) != 0)
         return rc;
     worker->jobs[worker->n_jobs++] = job;
     return 0;

@@ -132,6 +132,7 @@ END_TEST
 
 static const struct attempt relay_may[] = {
     { "SELECT xid, seq, payload FROM outbox.message" },
+    { "SELECT name FROM outbox.migration" },
     { "SELECT last_value, is_called FROM outbox.message_seq_seq" },
     { "UPDATE outbox.stream SET epoch = epoch + 1" },
     { "SELECT pg_logical_emit_message(true, 'saga', '')" },
@@ -151,6 +152,7 @@ static const struct attempt relay_must_not[] = {
       " VALUES (0, '3:3:', 0, '3')" },
     { "DELETE FROM outbox.stream" },
     { "SELECT FROM saga.instance" },
+    { "SELECT FROM saga.migration" },
     { "SELECT data FROM saga.instance" },
     { "SELECT FROM saga.history" },
     { "SELECT FROM saga.audit" },
