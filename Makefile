@@ -104,11 +104,11 @@ $(B)/obj/migrations.o: $(B)/gen/migrations.S $(B)/flags
 	$(Q)$(CC) -c -o $@ $<
 
 # The numbers of the migrations that this build knows.
-$(B)/gen/schema_known.h: migrations $(wildcard migrations/*.up.sql)
+$(B)/gen/base/schema_known.h: migrations $(wildcard migrations/*.up.sql)
 	@mkdir -p $(@D)
 	$(Q)printf '#define SCHEMA_KNOWN "{%s}"\n' \
 	    "$$(ls migrations/*.up.sql | sed 's,^migrations/0*\([0-9]*\)_.*,\1,' | paste -sd,)" > $@
-$(B)/obj/base/schema.o: $(B)/gen/schema_known.h
+$(B)/obj/base/schema.o: $(B)/gen/base/schema_known.h
 $(B)/obj/base/schema.o: ALL_CFLAGS += -I$(B)/gen
 
 $(B)/libsaga.so.$(SOVERSION): $(LIBSAGA_OBJS)

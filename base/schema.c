@@ -5,7 +5,7 @@
 #include "base/schema.h"
 
 #include "base/log.h"
-#include "schema_known.h" /* SCHEMA_KNOWN, made from the names of the files */
+#include "base/schema_known.h" /* SCHEMA_KNOWN, made from the names of the files */
 
 #include <stdio.h>
 
