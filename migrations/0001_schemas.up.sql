@@ -38,7 +38,10 @@ $$;
 -- owner's rights should not run with a superuser's.
 DO $$
 BEGIN
-    IF NOT pg_catalog.pg_has_role(current_user, 'saga_owner', 'MEMBER') THEN
+    -- From 16 on, who has created the role is a member who may not become it, and may grant himself that.
+    IF NOT pg_catalog.pg_has_role(current_user, 'saga_owner',
+            CASE WHEN pg_catalog.current_setting('server_version_num')::integer >= 160000
+                 THEN 'SET' ELSE 'MEMBER' END) THEN
         EXECUTE pg_catalog.format('GRANT saga_owner TO %I', current_user);
     END IF;
 EXCEPTION
