@@ -39,6 +39,9 @@ CREATE TABLE idempotency.barrier (
 -- For cleaning up by the age of the saga.
 CREATE INDEX barrier_saga_started_at ON idempotency.barrier (saga_started_at);
 
+-- For idempotency.waiting: few rows of very many.
+CREATE INDEX barrier_waiting ON idempotency.barrier (created_at) WHERE outcome = 'waiting';
+
 COMMENT ON TABLE idempotency.barrier IS
     'One row for each step of each saga that this database takes part in, and one for its '
     'compensation: the final answer, given again whenever the command comes again; or that the '

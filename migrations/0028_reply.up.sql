@@ -112,6 +112,27 @@ COMMENT ON FUNCTION idempotency.reply(text, text, text, jsonb) IS
     'or not committed yet: P0002. Answered otherwise: SG002. Compensated before, so that the answer '
     'is too late and what it tells of may have to be undone: SG003. No token, or no answer: 22023';
 
+CREATE VIEW idempotency.waiting AS
+    SELECT b.created_at AS since, clock_timestamp() - b.created_at AS waited, b.consumer, b.saga_id,
+           b.step, b.action, b.accepted ->> 'reply-to' AS reply_to,
+           concat_ws('/', b.saga_id, b.message_id, b.action, b.step, b.consumer) AS token
+      FROM idempotency.barrier b
+     WHERE b.outcome = 'waiting';
+COMMENT ON VIEW idempotency.waiting IS
+    'commands that were taken in hand and are not answered: idempotency.reply(token, ...) does it. '
+    'Costs as much as there are of them';
+COMMENT ON COLUMN idempotency.waiting.since IS 'when the command was taken in hand';
+COMMENT ON COLUMN idempotency.waiting.waited IS 'how long ago that is';
+COMMENT ON COLUMN idempotency.waiting.consumer IS 'consumer group of the participant';
+COMMENT ON COLUMN idempotency.waiting.saga_id IS 'the saga that waits, at its orchestrator';
+COMMENT ON COLUMN idempotency.waiting.step IS 'of the saga''s steps';
+COMMENT ON COLUMN idempotency.waiting.action IS 'run, or compensate';
+COMMENT ON COLUMN idempotency.waiting.reply_to IS 'topic that the reply will go to';
+COMMENT ON COLUMN idempotency.waiting.token IS 'what idempotency.reply and saga_reply() are called with';
+
+ALTER VIEW idempotency.waiting OWNER TO saga_owner;
+GRANT SELECT ON idempotency.waiting TO saga_app, saga_monitor;
+
 DO $$
 DECLARE
     name text;

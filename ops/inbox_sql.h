@@ -68,6 +68,17 @@
     "SELECT pg_catalog.json_build_object('consumer', $1::text, 'id', $2::uuid,"                    \
     "       'discarded', true)::text FROM idempotency.discard($1, $2, $3)"
 
+/* --- commands in hand; $1 limit, $2 consumer or NULL ----------------------------- */
+
+#define SQL_WAITING                                                                                \
+    "SELECT * FROM idempotency.waiting w"                                                          \
+    " WHERE $2::text IS NULL OR w.consumer = $2 ORDER BY w.since LIMIT $1"
+/* The token says consumer, saga, step and action. */
+#define SQL_WAITING_SHORT                                                                          \
+    "SELECT pg_catalog.date_trunc('seconds', w.waited) AS waited, " SQL_AT(                        \
+        "w.since") " AS since,"                                                                    \
+                   " w.token FROM (" SQL_WAITING ") AS w"
+
 #define SQL_HORIZON                                                                                \
     "SELECT h.oldest, h.newest, h.keep, h.keep_foreign, h.oldest_saga, h.keep_sagas,"              \
     " (SELECT count(*) FROM idempotency.quarantine q WHERE q.state = 'held') AS quarantined,"      \

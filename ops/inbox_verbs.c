@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl inbox quarantine, release, reject, parked, retry, discard and horizon:
- * looks at what consumers could not apply, and calls the SQL functions that are
+ * sagactl inbox quarantine, release, reject, parked, retry, discard, waiting and
+ * horizon: looks at what consumers could not apply, and calls the SQL functions that are
  * the operators' verbs.
  */
 #include "ops/inbox_sql.h"
@@ -51,6 +51,19 @@ inbox_parked(struct call *call)
             &call->pg, json, json ? SQL_INBOX_PARKED : SQL_INBOX_PARKED_SHORT,
             PG_ARGS(PG_INT8(call->options.limit), PG_TEXT(word(call, 0)), PG_TEXT(word(call, 1))),
             &err);
+    return finish(rc, &err);
+}
+
+int
+inbox_waiting(struct call *call)
+{
+    bool json = call->options.json;
+    struct saga_error err = { 0 };
+    int rc = pg_connect(&call->pg, &err);
+
+    if (rc == 0)
+        rc = output_query(&call->pg, json, json ? SQL_WAITING : SQL_WAITING_SHORT,
+                          PG_ARGS(PG_INT8(call->options.limit), PG_TEXT(word(call, 0))), &err);
     return finish(rc, &err);
 }
 

@@ -37,6 +37,8 @@ static const char usage_text[] =
     "  inbox retry CONSUMER TOPIC [KEY] --reason WHY  lets the consumer try again; without KEY\n"
     "                         those that have none\n"
     "  inbox discard CONSUMER ID --reason WHY  gives one parked message up\n"
+    "  inbox waiting [CONSUMER]  commands in hand that are not answered, with the tokens that\n"
+    "                         idempotency.reply() needs (--limit)\n"
     "  inbox horizon          between which times messages are known\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N]       undoes the last N (1): drops tables with what is in them (--all,\n"
@@ -107,6 +109,7 @@ static const struct verb {
     { "inbox", "parked", inbox_parked, "l", 30000, 0, 2, " [CONSUMER [TOPIC]]" },
     { "inbox", "retry", inbox_retry, "r", 30000, 2, 3, " CONSUMER TOPIC [KEY] --reason WHY" },
     { "inbox", "discard", inbox_discard, "r", 30000, 2, 2, " CONSUMER ID --reason WHY" },
+    { "inbox", "waiting", inbox_waiting, "l", 30000, 0, 1, " [CONSUMER]" },
     { "inbox", "horizon", inbox_horizon, "", 30000, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },
     { "migrate", "down", migrate_down, "mtaf", 0, 0, 1, " [N] | --all" },

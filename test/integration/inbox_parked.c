@@ -217,6 +217,59 @@ START_TEST(test_released_message_is_a_duplicate_when_it_is_read_again)
 }
 END_TEST
 
+/* --- commands in hand ----------------------------------------------------------------- */
+
+/* Its token. */
+static const char *
+given_waiting_command(const char *consumer, const char *step)
+{
+    const char *saga = new_id(), *token;
+
+    db_exec(conn, "BEGIN");
+    db_exec(conn, "SELECT FROM idempotency.enter('%s', '%s', '%s', 'run', '%s')", consumer, saga,
+            step, new_id());
+    token = db_text(conn, "SELECT idempotency.wait('%s', '%s', '%s', 'run', 'replies')", consumer,
+                    saga, step);
+    db_exec(conn, "COMMIT");
+    return token;
+}
+
+START_TEST(test_commands_in_hand_are_shown_until_they_are_answered)
+{
+    const char *bank = given_waiting_command("payment", "transfer");
+    const char *truck = given_waiting_command("shipping", "deliver");
+    struct answer answer;
+
+    db_exec(conn, "UPDATE idempotency.barrier SET created_at = now() - interval '3 days 4 hours'"
+                  " WHERE consumer = 'shipping'");
+    answer = INBOX("waiting");
+    EXPECT_ANSWER(answer, 0, bank);
+    EXPECT_ANSWER(answer, 0, "3 days 04:00:0");
+    ck_assert(strstr(answer.out, truck) < strstr(answer.out, bank)); /* longest first */
+    answer = INBOX("waiting", "payment", "--json");
+    EXPECT_ANSWER(answer, 0, bank);
+    EXPECT_ANSWER(answer, 0, "\"reply_to\":\"replies\"");
+    ck_assert_ptr_null(strstr(answer.out, truck));
+    db_exec(conn, "SELECT idempotency.reply('%s', 'done')", bank);
+    EXPECT_ANSWER(INBOX("waiting", "payment"), 0, "(none)");
+}
+END_TEST
+
+START_TEST(test_commands_in_hand_are_found_without_reading_the_whole_barrier)
+{
+    const char *plan;
+
+    given_waiting_command("payment", "transfer");
+    db_exec(conn, "INSERT INTO idempotency.barrier (consumer, saga_id, step, action, outcome,"
+                  "                                 message_id, saga_started_at)"
+                  " SELECT 'c', gen_random_uuid(), 's', 'run', 'done', gen_random_uuid(), now()"
+                  "   FROM generate_series(1, 3000); ANALYZE idempotency.barrier");
+    plan = db_text(conn, "EXPLAIN (FORMAT JSON) SELECT * FROM idempotency.waiting"
+                         " ORDER BY since LIMIT 50");
+    ck_assert_msg(strstr(plan, "barrier_waiting") != NULL, "%s", plan);
+}
+END_TEST
+
 /* --- sagactl's other verbs ------------------------------------------------------------- */
 
 START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
@@ -261,6 +314,8 @@ main(void)
                        test_message_that_comes_during_the_last_retry_is_not_left_behind_i23,
                        test_released_message_is_applied_once_from_its_copy_i29,
                        test_released_message_is_a_duplicate_when_it_is_read_again,
+                       test_commands_in_hand_are_shown_until_they_are_answered,
+                       test_commands_in_hand_are_found_without_reading_the_whole_barrier,
                        test_parked_messages_are_shown_retried_and_discarded_by_sagactl),
         .setup = setup,
     });
