@@ -158,12 +158,13 @@ marks_forget_lease(struct saga_consumer *consumer)
     consumer->lease.held = false;
 }
 
-/* Our own mark of an attempt before lives only for what that has left of it. */
+/* Our own mark of before, of an attempt or of a question whose answer was lost, lives only for
+ * what that has left of it. */
 static bool
-lease_is_fresh(struct saga_consumer *consumer, const struct taken *taken, const char *prefix,
+lease_is_fresh(struct saga_consumer *consumer, const char *prefix,
                const struct gate_question *question)
 {
-    return taken->attempt == 0 || gate_prolong(consumer->gate, prefix, question) == GATE_LEASE_OURS;
+    return question->absent || gate_prolong(consumer->gate, prefix, question) == GATE_LEASE_OURS;
 }
 
 bool
@@ -179,7 +180,7 @@ marks_lease(struct saga_consumer *consumer, struct taken *taken)
     set_question(&question, taken);
     gate_enter(consumer->gate, prefix, &question);
     if (question.leased && gate_circuit(consumer->gate) == GATE_CLOSED) {
-        if (lease_is_fresh(consumer, taken, prefix, &question)) {
+        if (lease_is_fresh(consumer, prefix, &question)) {
             hold_lease(consumer, &question, now);
             return true;
         }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "test/support/consumer.h"
 #include "test/support/mock.h"
+#include "test/support/proxy.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
@@ -152,6 +153,43 @@ START_TEST(test_redis_mode_keeps_the_lease_of_a_long_handler_i5)
     run_until_idle(work.consumer);
     expect_effects(work.fixture, 1, 1);
     ck_assert_ptr_nonnull(strstr(mark_of(&work), "done:"));
+    redisFree(work.redis);
+}
+END_TEST
+
+/* How long its mark still lives when the handler begins. */
+static int
+look_at_lease(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    struct work *work = user;
+
+    atomic_store(&calls, (int)redis_int(work->redis, "PTTL saga:mark:-:%s:%s", work->fixture->group,
+                                        id_of(0)));
+    return apply_effect(tx, record, NULL, err);
+}
+
+/* trap: I3, I5: the answer to it was lost, and Redis away for half of the lease. */
+START_TEST(test_redis_mode_begins_with_a_whole_lease_i3_i5)
+{
+    struct work work = given_work();
+    struct proxy *proxy = given_proxy(redis_address());
+    redisContext *redis = redis_open(redis_address());
+    const char *mark = text_of("PTTL saga:mark:-:%s:%s", work.fixture->group, id_of(0));
+
+    work.consumer =
+        GIVEN_CONSUMER(work.fixture, .redis = proxy_address(proxy), .mode = SAGA_MODE_REDIS,
+                       .handler = look_at_lease, .user = &work, .lease_ms = 2000);
+    proxy_swallow(proxy, 2); /* the first one says that there is no mark */
+    produce_messages(work.fixture, 0, 1);
+    start_running(work.consumer);
+    WAIT_UNTIL(redis_int(redis, mark) > 0, 20000);
+    proxy_refuse(proxy, true);
+    WAIT_UNTIL(redis_int(redis, mark) < 1000, 20000);
+    proxy_refuse(proxy, false);
+    WAIT_UNTIL(effects_are(work.fixture, 1, 1), 20000);
+    ck_assert_int_gt(atomic_load(&calls), 1800);
+    stop_running(work.consumer);
+    redisFree(redis);
     redisFree(work.redis);
 }
 END_TEST
@@ -396,6 +434,7 @@ main(void)
                        test_redis_mode_takes_over_when_the_lease_ends_i4,
                        test_consumers_whose_clocks_are_apart_believe_each_others_marks_i22,
                        test_redis_mode_keeps_the_lease_of_a_long_handler_i5,
+                       test_redis_mode_begins_with_a_whole_lease_i3_i5,
                        test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5,
                        test_redis_mode_waits_for_redis, test_inbox_mode_does_not_ask_redis,
                        test_stop_drains_what_was_taken, test_long_handler_stays_a_member_i21,
