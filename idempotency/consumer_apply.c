@@ -262,7 +262,7 @@ batch_failed(struct saga_consumer *consumer, struct batch *batch, struct taken *
     /* It is nobody's fault when the connection ends outside of the handlers. */
     bool alone = rc != SAGA_EFENCED && (connected || failed != NULL);
     /* Of a batch of many it may be a handler of many who says so: alone they will tell. */
-    bool ends = failed == NULL && batch->n == 1 && rc < 0 && database_ends(err);
+    bool ends = failed == NULL && batch->n <= 1 && rc < 0 && database_ends(err);
     bool lost = failed == NULL && !connected && !database_ends(err);
 
     /* The budget is for what the handler does, not for what happens to us. */

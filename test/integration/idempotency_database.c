@@ -148,6 +148,32 @@ START_TEST(test_consumer_ends_when_a_message_shows_that_rights_are_missing)
 }
 END_TEST
 
+/* Marks have shown all messages to be duplicates, so only the offset is left to be moved. */
+START_TEST(test_consumer_ends_when_an_offset_alone_shows_that_rights_are_missing)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    const char *role = unique_name("service");
+    struct saga_consumer *consumer;
+    struct saga_error err;
+
+    db_exec(fixture->conn,
+            "CREATE ROLE %s LOGIN; GRANT saga_app TO %s; GRANT INSERT ON effect TO %s", role, role,
+            role);
+    consumer = GIVEN_CONSUMER(fixture, .redis = redis_address(),
+                              .conninfo = text_of("%s user=%s", fixture->conninfo, role));
+    produce_messages(fixture, 0, 3);
+    run_until_idle(consumer);
+    db_exec(fixture->conn, "REVOKE UPDATE (next_offset, updated_at, open_in) ON"
+                           " idempotency.consumer_offset FROM saga_app");
+    produce_messages(fixture, 0, 3);
+    ck_assert_int_eq(saga_consumer_run(consumer, SAGA_CONSUME_UNTIL_STOP, &err), SAGA_EDB);
+    ck_assert_str_eq(err.sqlstate, "42501");
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_mark, 3);
+    free_consumer(consumer);
+    db_exec(fixture->conn, "DROP OWNED BY %s; DROP ROLE %s", role, role);
+}
+END_TEST
+
 static atomic_int troubles;
 
 static void
@@ -214,6 +240,7 @@ main(void)
                   test_consumer_ends_where_the_database_or_the_schema_is_missing,
                   test_consumer_ends_where_role_password_or_rights_are_wrong,
                   test_consumer_ends_when_a_message_shows_that_rights_are_missing,
+                  test_consumer_ends_when_an_offset_alone_shows_that_rights_are_missing,
                   test_consumer_waits_for_what_comes_back_by_itself,
                   test_consumer_with_an_unreadable_conninfo_is_refused_and_nothing_of_it_quoted),
         .timeout_s = 60,
