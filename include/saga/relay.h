@@ -101,7 +101,8 @@ enum {
  * be reached, or refuses a message, or librdkafka makes no producer (a file of
  * certificates is being replaced), it is tried again and logged once a minute;
  * nothing is skipped. With SAGA_RELAY_ONCE a PostgreSQL that cannot be reached is
- * an error, and so is a rival that renews its lease.
+ * an error, and so is a rival that renews its lease; Kafka is waited for all the
+ * same: for a deadline, call saga_relay_stop() (the daemon has once_ms).
  *
  * A relay that is succeeded while messages of it are still on their way can leave
  * old ones behind newer ones, which consumers drop as repetitions. Where that is
