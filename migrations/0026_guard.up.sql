@@ -107,6 +107,10 @@ AS $$
 DECLARE
     stored text;
 BEGIN
+    -- Stored, it would be given again for ever, and no orchestrator could read it.
+    IF jsonb_typeof(answer.reply) <> 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a reply is a JSON object of values';
+    END IF;
     UPDATE idempotency.barrier b
        SET outcome = answer.outcome, reason = answer.reason, reply = answer.reply::text
      WHERE b.consumer = answer.consumer AND b.saga_id = answer.saga_id AND b.step = answer.step
@@ -123,7 +127,7 @@ $$;
 COMMENT ON FUNCTION idempotency.answer(text, uuid, text, text, text, text, jsonb) IS
     'stores the final answer to a command that idempotency.enter has let in, in the same '
     'transaction: done, or refused with a reason (roll back what was done to a savepoint after '
-    'enter). Returns the reply''s payload. Not entered in this transaction: 55000';
+    'enter). Returns the reply''s payload. Not entered in this transaction: 55000. No object: 22023';
 
 CREATE TABLE idempotency.guard (
     scope       text        NOT NULL,

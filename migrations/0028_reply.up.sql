@@ -22,6 +22,8 @@ BEGIN
         RAISE invalid_parameter_value USING
             MESSAGE = format('step "%s" cannot wait: its name is not of A-Z a-z 0-9 . _ -, or it has '
                              'no topic for its reply', wait.step);
+    ELSIF jsonb_typeof(wait.reply) <> 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a reply is a JSON object of values';
     END IF;
     UPDATE idempotency.barrier b
        SET outcome = 'waiting', reason = NULL, reply = '{}',

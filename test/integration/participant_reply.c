@@ -543,70 +543,6 @@ START_TEST(test_reply_i19_waits_for_a_compensation_that_is_at_work)
 }
 END_TEST
 
-/* --- from SQL -------------------------------------------------------------------------- */
-
-#define IN_SQL "'sql', '" SAGA_1 "', 'pay', "
-
-static const char *
-entered(const char *action)
-{
-    return db_text(conn,
-                   "SELECT concat_ws(' ', verdict, outcome, reason) FROM idempotency.enter(" IN_SQL
-                   "'%s', '" SAGA_2 "')",
-                   action);
-}
-
-static const char *
-sql_answer(const char *rest)
-{
-    return db_text(conn, "SELECT idempotency.reply('%s', %s)", token, rest);
-}
-
-static void
-given_accepted_in_sql(void)
-{
-    db_exec(conn, "BEGIN");
-    ck_assert_str_eq(entered("run"), "enter done");
-    strcpy(token, db_text(conn, "SELECT idempotency.wait(" IN_SQL "'run', 'order.replies', NULL,"
-                                " '{\"ticket\": \"T1\"}')"));
-    db_exec(conn, "COMMIT");
-}
-
-START_TEST(test_reply_from_sql_is_the_same)
-{
-    db_exec(conn, "SET ROLE saga_app");
-    given_accepted_in_sql();
-    ck_assert_str_eq(token, SAGA_1 "/" SAGA_2 "/run/pay/sql");
-    ck_assert_str_eq(entered("run"), "waiting waiting");
-    ck_assert_str_eq(sql_answer("'done', NULL, '{\"shelf\": \"B7\"}'"), "t");
-    ck_assert_str_eq(sql_answer("'done', NULL, '{\"shelf\": \"B7\"}'"), "f");
-    ck_assert_str_eq(entered("run"), "answered done");
-    ck_assert_str_eq(entered("compensate"), "enter done");
-    db_exec(conn, "RESET ROLE");
-    expect_reply(conn, 0, "run", "done", NULL);
-    ck_assert_str_eq(reply_payload(conn, 0), "{\"shelf\": \"B7\", \"ticket\": \"T1\"}");
-    ck_assert_int_eq(reply_count(conn), 1);
-}
-END_TEST
-
-START_TEST(test_compensation_i19_from_sql_overtakes_the_answer)
-{
-    given_accepted_in_sql();
-    ck_assert_str_eq(entered("compensate"), "enter done");
-    ck_assert_str_eq(entered("run"), "answered refused compensated before it was answered");
-    ck_assert_int_eq(answer_with(token, SAGA_DONE, NULL, NULL), SAGA_EFENCED);
-}
-END_TEST
-
-START_TEST(test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting)
-{
-    given_accepted_in_sql();
-    forget_sagas();
-    ck_assert_ptr_nonnull(strstr(entered("compensate"), "answered unknown"));
-    ck_assert_str_eq(entered("run"), "waiting waiting");
-}
-END_TEST
-
 int
 main(void)
 {
@@ -626,13 +562,10 @@ main(void)
                        test_compensation_i19_of_a_waiting_step_undoes_it_and_its_answer_is_too_late,
                        test_compensation_i19_that_fails_leaves_the_step_waiting,
                        test_compensation_i28_of_a_forgotten_saga_leaves_the_step_waiting,
-                       test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting,
                        test_compensation_may_wait_and_cannot_be_refused,
                        test_reply_of_two_at_once_is_that_of_the_first_to_commit,
                        test_reply_of_two_at_once_is_that_of_the_second_if_the_first_rolls_back,
                        test_compensation_i19_i27_waits_for_an_answer_that_is_being_given,
                        test_compensation_i19_overtakes_an_answer_that_is_rolled_back,
-                       test_reply_i19_waits_for_a_compensation_that_is_at_work,
-                       test_reply_from_sql_is_the_same,
-                       test_compensation_i19_from_sql_overtakes_the_answer) });
+                       test_reply_i19_waits_for_a_compensation_that_is_at_work) });
 }

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands that are answered later by the SQL functions alone, as another language
+ * would do it.
+ */
+#include "test/support/db.h"
+#include "test/support/participant.h"
+#include "test/support/run.h"
+
+#include <string.h>
+
+static PGconn *conn;
+static char token[SAGA_TOKEN_MAX + 1];
+
+static void
+setup(void)
+{
+    given_inventory(&conn);
+}
+
+#define IN_SQL "'sql', '" SAGA_1 "', 'pay', "
+
+static const char *
+entered(const char *action)
+{
+    return db_text(conn,
+                   "SELECT concat_ws(' ', verdict, outcome, reason) FROM idempotency.enter(" IN_SQL
+                   "'%s', '" SAGA_2 "')",
+                   action);
+}
+
+static const char *
+sql_answer(const char *rest)
+{
+    return db_text(conn, "SELECT idempotency.reply('%s', %s)", token, rest);
+}
+
+static void
+given_accepted_in_sql(void)
+{
+    db_exec(conn, "BEGIN");
+    ck_assert_str_eq(entered("run"), "enter done");
+    strcpy(token, db_text(conn, "SELECT idempotency.wait(" IN_SQL "'run', 'order.replies', NULL,"
+                                " '{\"ticket\": \"T1\"}')"));
+    db_exec(conn, "COMMIT");
+}
+
+START_TEST(test_reply_from_sql_is_the_same)
+{
+    db_exec(conn, "SET ROLE saga_app");
+    given_accepted_in_sql();
+    ck_assert_str_eq(token, SAGA_1 "/" SAGA_2 "/run/pay/sql");
+    ck_assert_str_eq(entered("run"), "waiting waiting");
+    ck_assert_str_eq(sql_answer("'done', NULL, '{\"shelf\": \"B7\"}'"), "t");
+    ck_assert_str_eq(sql_answer("'done', NULL, '{\"shelf\": \"B7\"}'"), "f");
+    ck_assert_str_eq(entered("run"), "answered done");
+    ck_assert_str_eq(entered("compensate"), "enter done");
+    db_exec(conn, "RESET ROLE");
+    expect_reply(conn, 0, "run", "done", NULL);
+    ck_assert_str_eq(reply_payload(conn, 0), "{\"shelf\": \"B7\", \"ticket\": \"T1\"}");
+    ck_assert_int_eq(reply_count(conn), 1);
+}
+END_TEST
+
+START_TEST(test_answer_from_sql_that_is_no_object_is_refused)
+{
+    static const char *const wrong[] = { "[]", "\"done\"", "null", "7" };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        db_exec(conn, "BEGIN; SELECT idempotency.enter(" IN_SQL "'run', '" SAGA_2 "')");
+        ck_assert_str_eq(
+            db_refusal(conn, "SELECT idempotency.answer(" IN_SQL "'run', 'done', NULL, '%s')",
+                       wrong[i]),
+            "22023");
+        db_exec(conn, "ROLLBACK; BEGIN; SELECT idempotency.enter(" IN_SQL "'run', '" SAGA_2 "')");
+        ck_assert_str_eq(db_refusal(conn,
+                                    "SELECT idempotency.wait(" IN_SQL
+                                    "'run', 'order.replies', NULL, '%s')",
+                                    wrong[i]),
+                         "22023");
+        db_exec(conn, "ROLLBACK");
+    }
+}
+END_TEST
+
+START_TEST(test_compensation_i19_from_sql_overtakes_the_answer)
+{
+    given_accepted_in_sql();
+    ck_assert_str_eq(entered("compensate"), "enter done");
+    ck_assert_str_eq(entered("run"), "answered refused compensated before it was answered");
+    ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.reply('%s', 'done')", token), "SG003");
+}
+END_TEST
+
+START_TEST(test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting)
+{
+    given_accepted_in_sql();
+    /* So old that nobody says whether it was compensated: then it was not. */
+    db_exec(conn, "SELECT setval('idempotency.barrier_mark', 30000)");
+    ck_assert_ptr_nonnull(strstr(entered("compensate"), "answered unknown"));
+    ck_assert_str_eq(entered("run"), "waiting waiting");
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "participant/reply_sql",
+        .setup = setup,
+        .tests = TESTS(
+            test_reply_from_sql_is_the_same, test_answer_from_sql_that_is_no_object_is_refused,
+            test_compensation_i19_from_sql_overtakes_the_answer,
+            test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
+}
