@@ -142,6 +142,8 @@ BEGIN
     DELETE FROM idempotency.inbox_foreign d WHERE d.ctid = ANY (ARRAY(
         SELECT i.ctid FROM idempotency.inbox_foreign i
          WHERE i.received_at < (since ->> 'foreign')::timestamptz
+           AND NOT EXISTS (SELECT FROM idempotency.parked p -- not applied so far
+                            WHERE p.consumer = i.consumer AND p.message_id = i.message_id)
          ORDER BY i.received_at LIMIT batch FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN

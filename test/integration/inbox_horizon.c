@@ -281,6 +281,24 @@ START_TEST(test_foreign_id_that_is_forgotten_while_it_is_received_comes_again)
 }
 END_TEST
 
+/* trap: I29: it was not applied, and when it comes again it must not be, beside its copy here. */
+START_TEST(test_foreign_id_is_known_as_long_as_it_is_parked_i29)
+{
+    const char *id = "01890a5d-ac96-474b-8000-000000000001";
+
+    ck_assert_str_eq(receive(conn, "c", id, "x"), "fresh");
+    db_exec(conn,
+            "SELECT idempotency.park('c', 'topic', NULL, '%s', 'x', 0, 1, '{}', 'p', 'why', 1);"
+            "SELECT idempotency.keep('foreign', '1 microsecond', 'test')",
+            id);
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    ck_assert_str_eq(receive(conn, "c", id, "x"), "duplicate");
+    db_exec(conn, "SELECT idempotency.discard('c', '%s', 'test')", id);
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    ck_assert_str_eq(receive(conn, "c", id, "x"), "fresh");
+}
+END_TEST
+
 START_TEST(test_old_rows_that_somebody_is_at_do_not_keep_others)
 {
     db_exec(conn, "INSERT INTO idempotency.barrier (consumer, saga_id, step, action, outcome,"
@@ -327,6 +345,7 @@ main(void)
                   test_partition_with_rows_that_count_is_never_emptied_i29,
                   test_ids_from_the_future_are_not_applied_before_their_time_i29,
                   test_ring_that_nobody_cleans_goes_on, test_foreign_ids_are_forgotten_in_batches,
+                  test_foreign_id_is_known_as_long_as_it_is_parked_i29,
                   test_old_rows_that_somebody_is_at_do_not_keep_others,
                   test_foreign_id_that_is_forgotten_while_it_is_received_comes_again,
                   test_horizon_tells_what_is_known_and_keep_has_bounds),
