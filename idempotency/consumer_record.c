@@ -72,21 +72,25 @@ next_header(rd_kafka_headers_t *headers, size_t i, const char **name, const void
            rd_kafka_header_get_all(headers, i, name, value, len) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* Of two, the last one counts, as everywhere in Kafka. Behind its value, librdkafka
- * has put a NUL. */
+/* Of two texts, the last one counts, as everywhere in Kafka; what is no text is not
+ * there, as for all headers. Behind a value, librdkafka has put a NUL. */
 static const char *
 read_id(struct incoming *record, const rd_kafka_message_t *message)
 {
     static const struct saga_uuid none;
     rd_kafka_headers_t *headers = headers_of(message);
-    const void *text;
+    const void *value;
+    const char *text = NULL;
     size_t len;
 
-    if (headers == NULL ||
-        rd_kafka_header_get_last(headers, message_id, &text, &len) != RD_KAFKA_RESP_ERR_NO_ERROR ||
-        text == NULL)
+    for (size_t i = 0; headers != NULL && rd_kafka_header_get(headers, i, message_id, &value,
+                                                              &len) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++)
+        if (value != NULL && utf8_valid(value, len))
+            text = value;
+    if (text == NULL)
         return "no message-id: a header of that name with a uuid as text is needed";
-    if (strlen(text) != len || saga_uuid_parse(&record->public.id, text, NULL) != 0)
+    if (saga_uuid_parse(&record->public.id, text, NULL) != 0)
         return "the message-id is not a uuid";
     if (memcmp(&record->public.id, &none, sizeof none) == 0)
         return "the message-id is the nil uuid";

@@ -239,7 +239,9 @@ first_that_should_come(const struct saga_consumer *consumer)
         const struct hand_item *last = at->hand.last;
         int64_t next = last != NULL ? last->offset + 1 : at->hand.next;
 
-        if (at->settled && next != OFFSET_NONE && behind(consumer, at, next) > 0)
+        /* A transaction's end is an offset of its own, and no message. */
+        if (at->settled && at->end == OFFSET_NONE && next != OFFSET_NONE &&
+            behind(consumer, at, next) > 0)
             return at;
     }
     return NULL;
