@@ -160,7 +160,8 @@ BENCH := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 bench: $(PROGRAMS) $(B)/make-topics $(BENCH)   ## what the outbox costs, beside what bounds it
 	@tools/setup build test
 	@tools/servers --postgres --kafka -- bench/table $(B)
-	@tools/servers --postgres --redis --kafka -- bench/consumers $(B)
+	@case " $${ONLY:-consumers} " in *" consumers "*) \
+	    tools/servers --postgres --redis --kafka -- bench/consumers $(B) ;; esac
 
 $(B)/bench/%: bench/%.c $(LIBSAGA_KAFKA_OBJS) $(LIBSAGA_OBJS)
 	@mkdir -p $(@D)
