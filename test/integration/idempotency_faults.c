@@ -39,8 +39,11 @@ START_TEST(test_consumer_applies_once_whichever_answer_of_postgres_is_lost_i15)
     produce_messages(fixture, sent++, 1);
     start_running(consumer);
     WAIT_UNTIL(effects_are(fixture, sent, sent), 20000);
-    for (int nth = 1; nth <= 14; nth++) {
-        proxy_cut(proxy, nth);
+    for (int nth = 1; nth <= 15; nth++) {
+        if (nth < 15)
+            proxy_cut(proxy, nth);
+        else
+            proxy_cut_at(proxy, "COMMIT"); /* whatever else was asked in between */
         produce_messages(fixture, sent, 2);
         sent += 2;
         WAIT_UNTIL(postgres_offset(fixture, 0) == sent, 10000);

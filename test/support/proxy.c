@@ -39,7 +39,8 @@ struct proxy {
     int n_pairs;
     int answers;
     enum fault fault;
-    int fault_at; /* the number of the answer */
+    int fault_at;         /* the number of the answer */
+    const char *fault_in; /* or a text in it; NULL: the number counts */
     int delay_ms, truncate_bytes;
     bool refuse, cut_now, stop;
 };
@@ -113,7 +114,11 @@ pass_answer(struct proxy *proxy, struct pair *pair)
 
     if (n <= 0)
         return false;
-    if (++proxy->answers == proxy->fault_at) {
+    proxy->answers++;
+    if (proxy->fault_in != NULL
+            ? memmem(chunk, (size_t)n, proxy->fault_in, strlen(proxy->fault_in)) != NULL
+            : proxy->answers == proxy->fault_at) {
+        proxy->fault_in = NULL;
         fault = proxy->fault;
         proxy->fault = FAULT_NONE;
     }
@@ -265,6 +270,7 @@ plan(struct proxy *proxy, enum fault fault, int nth, int delay_ms)
     pthread_mutex_lock(&proxy->lock);
     proxy->fault = fault;
     proxy->fault_at = proxy->answers + nth;
+    proxy->fault_in = NULL;
     proxy->delay_ms = delay_ms;
     pthread_mutex_unlock(&proxy->lock);
 }
@@ -285,6 +291,15 @@ void
 proxy_cut(struct proxy *proxy, int nth)
 {
     plan(proxy, FAULT_CUT, nth, 0);
+}
+
+void
+proxy_cut_at(struct proxy *proxy, const char *text)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->fault = FAULT_CUT;
+    proxy->fault_in = text;
+    pthread_mutex_unlock(&proxy->lock);
 }
 
 void

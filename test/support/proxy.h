@@ -22,6 +22,8 @@ int proxy_port(const struct proxy *proxy);
 void proxy_swallow(struct proxy *proxy, int nth);       /* it is lost, the connection stays */
 void proxy_delay(struct proxy *proxy, int nth, int ms); /* it comes later */
 void proxy_cut(struct proxy *proxy, int nth);           /* it is lost, and the connection with it */
+/* The same to the next answer that has this text in it. */
+void proxy_cut_at(struct proxy *proxy, const char *text);
 /* Its last `bytes` are lost, the connection stays. */
 void proxy_truncate(struct proxy *proxy, int nth, int bytes);
 
