@@ -228,4 +228,8 @@ int pg_commit(struct pg *pg, struct saga_error *err);
 void pg_rollback(struct pg *pg);
 bool pg_in_transaction(const struct pg *pg);
 
+/* Whether a user's connection is inside a transaction, and not in pipeline mode:
+ * SAGA_ENOTX, SAGA_EINVAL. */
+int pg_check_tx(PGconn *tx, struct saga_error *err);
+
 #endif

@@ -72,3 +72,13 @@ pg_rollback(struct pg *pg)
         pg_exec(pg, "ROLLBACK", PG_NO_ARGS, NULL, &ignored) != 0 && !pg->borrowed)
         pg_disconnect(pg); /* then the server rolls back */
 }
+
+int
+pg_check_tx(PGconn *tx, struct saga_error *err)
+{
+    if (PQpipelineStatus(tx) != PQ_PIPELINE_OFF)
+        return error_set(err, SAGA_EINVAL, "`tx` is in pipeline mode; leave it first");
+    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
+        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
+    return 0;
+}

@@ -25,11 +25,7 @@ check_arguments(PGconn *tx, const struct saga_guard *guard, struct saga_error *e
         return error_set(err, SAGA_EINVAL, "no scope: say what the key belongs to");
     if (guard->key == NULL || *guard->key == '\0')
         return error_set(err, SAGA_EINVAL, "no key");
-    if (PQpipelineStatus(tx) != PQ_PIPELINE_OFF)
-        return error_set(err, SAGA_EINVAL, "`tx` is in pipeline mode; leave it first");
-    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
-        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
-    return 0;
+    return pg_check_tx(tx, err);
 }
 
 static int

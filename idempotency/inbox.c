@@ -23,11 +23,7 @@ check_arguments(PGconn *tx, const char *consumer, const struct saga_record *reco
         return error_set(err, SAGA_EINVAL, "the record has no id: set it from its message-id");
     if (record->topic == NULL || *record->topic == '\0')
         return error_set(err, SAGA_EINVAL, "the record has no topic");
-    if (PQpipelineStatus(tx) != PQ_PIPELINE_OFF)
-        return error_set(err, SAGA_EINVAL, "`tx` is in pipeline mode; leave it first");
-    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
-        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
-    return 0;
+    return pg_check_tx(tx, err);
 }
 
 int

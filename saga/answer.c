@@ -41,11 +41,7 @@ check_call(PGconn *tx, const char *token, struct saga_error *err)
         return error_set(err, SAGA_EINVAL, "`%s` is NULL", tx == NULL ? "tx" : "token");
     if (!utf8_valid(token, strlen(token)))
         return error_set(err, SAGA_EINVAL, "the token is not UTF-8");
-    if (PQpipelineStatus(tx) != PQ_PIPELINE_OFF)
-        return error_set(err, SAGA_EINVAL, "`tx` is in pipeline mode; leave it first");
-    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
-        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
-    return 0;
+    return pg_check_tx(tx, err);
 }
 
 int

@@ -275,9 +275,7 @@ check_call(PGconn *tx, const char *consumer, const struct saga_record *record,
         return error_set(err, SAGA_EINVAL, "`%s` is NULL", tx == NULL ? "tx" : "record");
     if (consumer == NULL || *consumer == '\0')
         return error_set(err, SAGA_EINVAL, "`consumer` is missing");
-    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
-        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
-    return 0;
+    return pg_check_tx(tx, err);
 }
 
 int

@@ -81,9 +81,7 @@ check_call(PGconn *tx, const struct saga_record *record, struct saga_error *err)
     error_clear(err);
     if (tx == NULL || record == NULL)
         return error_set(err, SAGA_EINVAL, "`%s` is NULL", tx == NULL ? "tx" : "record");
-    if (PQtransactionStatus(tx) == PQTRANS_IDLE)
-        return error_set(err, SAGA_ENOTX, "no transaction is open; call saga_begin() first");
-    return 0;
+    return pg_check_tx(tx, err);
 }
 
 /* `stored` is locked until the caller's transaction ends. */
