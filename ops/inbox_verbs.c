@@ -10,7 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static int
 finish(int rc, struct saga_error *err)
@@ -80,17 +79,6 @@ inbox_horizon(struct call *call)
 
 /* --- changing something --------------------------------------------------------- */
 
-static bool
-check_reason(const struct call *call, const char *verb)
-{
-    const char *reason = call->options.reason;
-
-    if (reason != NULL && reason[strspn(reason, " ")] != '\0')
-        return true;
-    complain("inbox %s needs --reason: the audit keeps why you did it", verb);
-    return false;
-}
-
 static int
 request(struct call *call, const char *sql, const struct pg_arg *args, int n_args, const char *said)
 {
@@ -107,7 +95,7 @@ request(struct call *call, const char *sql, const struct pg_arg *args, int n_arg
 }
 
 static int
-settle(struct call *call, const char *verb, const char *sql, const char *said)
+settle(struct call *call, const char *sql, const char *said)
 {
     char *end;
     long long id = strtoll(call->words[0], &end, 10);
@@ -117,29 +105,25 @@ settle(struct call *call, const char *verb, const char *sql, const char *said)
                  call->words[0]);
         return EXIT_USAGE;
     }
-    if (!check_reason(call, verb))
-        return EXIT_USAGE;
     return request(call, sql, PG_ARGS(PG_INT8(id), PG_TEXT(call->options.reason)), said);
 }
 
 int
 inbox_release(struct call *call)
 {
-    return settle(call, "release", SQL_RELEASE,
+    return settle(call, SQL_RELEASE,
                   "released; the consumer applies it (until then: sagactl inbox parked)");
 }
 
 int
 inbox_reject(struct call *call)
 {
-    return settle(call, "reject", SQL_REJECT, "rejected; it is never applied");
+    return settle(call, SQL_REJECT, "rejected; it is never applied");
 }
 
 int
 inbox_retry(struct call *call)
 {
-    if (!check_reason(call, "retry"))
-        return EXIT_USAGE;
     return request(call, SQL_INBOX_RETRY,
                    PG_ARGS(PG_TEXT(call->words[0]), PG_TEXT(call->words[1]), PG_TEXT(word(call, 2)),
                            PG_TEXT(call->options.reason)),
@@ -156,8 +140,6 @@ inbox_discard(struct call *call)
         complain("\"%s\" is not the id of a message", call->words[1]);
         return EXIT_USAGE;
     }
-    if (!check_reason(call, "discard"))
-        return EXIT_USAGE;
     return request(
         call, SQL_INBOX_DISCARD,
         PG_ARGS(PG_TEXT(call->words[0]), PG_UUID(&id), PG_TEXT(call->options.reason)),

@@ -62,7 +62,7 @@ static const char usage_text[] =
     "exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused because of the state\n";
 
 /* Each option is known by a letter; `takes` lists those that a verb knows
- * besides --database and --json. */
+ * besides --database and --json. A verb that knows --reason needs it. */
 static const struct option known[] = {
     { "database", required_argument, NULL, 'd' },
     { "json", no_argument, NULL, 'j' },
@@ -271,6 +271,16 @@ check_words(const struct verb *verb, int n)
     return false;
 }
 
+static bool
+check_reason(const struct verb *verb, const char *reason)
+{
+    if (strchr(verb->takes, 'r') == NULL || (reason != NULL && reason[strspn(reason, " ")] != '\0'))
+        return true;
+    complain("%s%s%s needs --reason: the audit keeps why you did it",
+             verb->group != NULL ? verb->group : "", verb->group != NULL ? " " : "", verb->name);
+    return false;
+}
+
 static const struct verb *
 find_verb(char **words, int n)
 {
@@ -333,7 +343,8 @@ main(int argc, char **argv)
     taken = optind + (verb->group != NULL) + 1;
     call.words = (const char *const *)argv + taken;
     call.n_words = argc - taken;
-    if (!check_options(verb, given) || !check_words(verb, call.n_words))
+    if (!check_options(verb, given) || !check_words(verb, call.n_words) ||
+        !check_reason(verb, call.options.reason))
         return EXIT_USAGE;
     return run(verb, &call);
 }

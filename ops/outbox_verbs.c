@@ -8,7 +8,6 @@
 #include "ops/output.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static int
 finish(int rc, struct saga_error *err)
@@ -54,17 +53,6 @@ outbox_parked(struct call *call)
     return finish(rc, &err);
 }
 
-static bool
-check_reason(const struct call *call, const char *verb)
-{
-    const char *reason = call->options.reason;
-
-    if (reason != NULL && reason[strspn(reason, " ")] != '\0')
-        return true;
-    complain("outbox %s needs --reason: the audit keeps why you did it", verb);
-    return false;
-}
-
 /* One key, or the messages without one, or all of the topic. */
 static int
 ask_for_retry(struct call *call, struct pg_rows *rows, struct saga_error *err)
@@ -89,8 +77,6 @@ outbox_retry(struct call *call)
         complain("outbox retry: a key, or --all");
         return EXIT_USAGE;
     }
-    if (!check_reason(call, "retry"))
-        return EXIT_USAGE;
     rc = pg_connect(&call->pg, &err);
     if (rc == 0)
         rc = ask_for_retry(call, &rows, &err);
@@ -124,7 +110,7 @@ outbox_discard(struct call *call)
     struct saga_uuid id;
     int rc;
 
-    if (!read_id(&id, call->words[0]) || !check_reason(call, "discard"))
+    if (!read_id(&id, call->words[0]))
         return EXIT_USAGE;
     rc = pg_connect(&call->pg, &err);
     if (rc == 0)

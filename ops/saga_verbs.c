@@ -151,11 +151,6 @@ request(struct call *call, const char *verb, const char *sql)
 
     if (!read_id(&id, call->words[0]))
         return EXIT_USAGE;
-    if (call->options.reason == NULL ||
-        call->options.reason[strspn(call->options.reason, " ")] == '\0') {
-        complain("%s needs --reason: the audit keeps why you did it", verb);
-        return EXIT_USAGE;
-    }
     rc = pg_connect(&call->pg, &err);
     if (rc == 0)
         rc = pg_exec(&call->pg, sql, PG_ARGS(PG_UUID(&id), PG_TEXT(call->options.reason)), &rows,

@@ -17,7 +17,7 @@ struct reading {
     ini_fn *each;
     void *user;
     const char *why;
-    int refused; /* the line of a section that was refused; 0: none */
+    int refused; /* the line that the library has not seen; 0: none */
 };
 
 /*
@@ -69,10 +69,14 @@ next_piece(char *into, int size, void *stream)
         return NULL;
     n = n < left ? n : left;
     newline = memchr(reading->at, '\n', n);
-    if (newline != NULL) {
+    if (newline != NULL)
         n = (size_t)(newline - reading->at) + 1;
-        reading->line++;
+    if (memchr(reading->at, '\0', n) != NULL) {
+        reading->why = "a byte 0";
+        reading->refused = reading->line + 1;
+        return NULL;
     }
+    reading->line += newline != NULL;
     memcpy(into, reading->at, n);
     into[n] = '\0';
     begins = reading->at == reading->begin || reading->at[-1] == '\n';
@@ -100,28 +104,14 @@ on_setting(void *user, const char *section, const char *name, const char *value)
     return 0;
 }
 
-static int
-line_of(const char *text, const char *at)
-{
-    int line = 1;
-
-    for (; text < at; text++)
-        line += *text == '\n';
-    return line;
-}
-
 int
 ini_read(const char *text, size_t len, ini_fn *each, void *user, const char **why)
 {
     struct reading reading = {
         .begin = text, .at = text, .end = text + len, .each = each, .user = user, .why = malformed
     };
-    const char *zero = memchr(text, '\0', len);
     int line;
 
-    *why = "a byte 0";
-    if (zero != NULL)
-        return line_of(text, zero);
     choose(len);
     line = ini_parse_stream(next_piece, &reading, on_setting, &reading);
     *why = line < 0 ? "out of memory" : reading.why;

@@ -62,7 +62,7 @@ START_TEST(test_ini_names_the_line_that_is_wrong)
         { "x = 1\n", 0, 1, "before the first" },         { "[a]\n\nx\n", 0, 3, "neither" },
         { "[a]\n= 1\n", 0, 2, "without a name" },        { "[a\nx = 1\n", 0, 1, "neither" },
         { "[a]\n[]\n", 0, 2, "section without a name" }, { "[a]\nx = 1\0002\n", 11, 2, "byte 0" },
-        { "[a]\nx = 1\nrefused = 1\n", 0, 3, NULL },
+        { "[a]\nx = 1\nrefused = 1\n", 0, 3, NULL },     { "[a]\nx\ny = \0\n", 12, 2, "neither" },
     };
 
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
