@@ -36,7 +36,7 @@
  * comes later finds this, and fails. Of a forgotten saga nothing is compensated. */
 #define SQL_BARRIER_OVERTAKE                                                                       \
     "UPDATE idempotency.barrier SET outcome = 'refused',"                                          \
-    " reason = 'compensated before it was answered'"                                               \
+    " reason = 'compensated before it was answered', overtaken_at = pg_catalog.clock_timestamp()"  \
     " WHERE consumer = $1 AND saga_id = $2 AND step = $3 AND action = 'run'"                       \
     " AND outcome = 'waiting' AND NOT " IS_FORGOTTEN " RETURNING true"
 

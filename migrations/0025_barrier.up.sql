@@ -20,6 +20,7 @@ CREATE TABLE idempotency.barrier (
     reason          text,
     reply           text        NOT NULL DEFAULT '{}',
     accepted        jsonb,
+    overtaken_at    timestamptz,
     message_id      uuid        NOT NULL,
     saga_started_at timestamptz NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -33,7 +34,9 @@ CREATE TABLE idempotency.barrier (
     CONSTRAINT barrier_outcome CHECK (outcome IN ('done', 'unknown')
                                       OR (outcome = 'refused' AND action = 'run')
                                       OR (outcome = 'waiting' AND accepted IS NOT NULL)),
-    CONSTRAINT barrier_reason CHECK (outcome IN ('done', 'waiting') OR reason IS NOT NULL)
+    CONSTRAINT barrier_reason CHECK (outcome IN ('done', 'waiting') OR reason IS NOT NULL),
+    CONSTRAINT barrier_overtaken CHECK (overtaken_at IS NULL OR (action = 'run' AND outcome = 'refused'
+                                                                 AND accepted IS NOT NULL))
 );
 
 -- For cleaning up by the age of the saga.
@@ -65,6 +68,8 @@ COMMENT ON COLUMN idempotency.barrier.reply IS
 COMMENT ON COLUMN idempotency.barrier.accepted IS
     'Of a command whose answer came later, or is to come: where its reply goes, its trace, and the '
     'values that were set when it was taken in hand. NULL: it was answered at once.';
+COMMENT ON COLUMN idempotency.barrier.overtaken_at IS
+    'When its compensation came, if it was still waiting then: any answer is too late since.';
 COMMENT ON COLUMN idempotency.barrier.message_id IS
     'Header message-id of the command that made this row (of the compensation, where that came '
     'before the step).';
@@ -78,6 +83,6 @@ ALTER SEQUENCE idempotency.barrier_mark OWNER TO saga_owner;
 
 -- Participants write answers and never take one back.
 GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
-GRANT UPDATE (outcome, reason, reply, accepted) ON idempotency.barrier TO saga_app;
+GRANT UPDATE (outcome, reason, reply, accepted, overtaken_at) ON idempotency.barrier TO saga_app;
 GRANT SELECT ON idempotency.barrier TO saga_monitor;
 GRANT SELECT ON SEQUENCE idempotency.barrier_mark TO saga_app, saga_monitor;

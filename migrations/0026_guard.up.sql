@@ -58,7 +58,8 @@ BEGIN
     IF enter.action = 'compensate' THEN
         -- Waits for an idempotency.reply that is at it, and counts what that leaves.
         UPDATE idempotency.barrier b
-           SET outcome = 'refused', reason = 'compensated before it was answered'
+           SET outcome = 'refused', reason = 'compensated before it was answered',
+               overtaken_at = clock_timestamp()
          WHERE b.consumer = enter.consumer AND b.saga_id = enter.saga_id AND b.step = enter.step
            AND b.action = 'run' AND b.outcome = 'waiting'
            -- Of a forgotten saga nothing is compensated.

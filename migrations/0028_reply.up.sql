@@ -83,12 +83,12 @@ BEGIN
     END IF;
     answer := (CASE WHEN reply.outcome = 'done' THEN coalesce(command.accepted -> 'values', '{}') ELSE '{}' END
                || reply.reply)::text;
-    IF (command.outcome, coalesce(command.reason, ''), command.reply)
-       = (reply.outcome, coalesce(reply.reason, ''), answer) THEN
-        RETURN false;
-    ELSIF command.reason = 'compensated before it was answered' THEN
+    IF command.overtaken_at IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'SG003', MESSAGE = format(
             'step "%s" of saga %s was compensated before it was answered', part[4], part[1]);
+    ELSIF (command.outcome, coalesce(command.reason, ''), command.reply)
+          = (reply.outcome, coalesce(reply.reason, ''), answer) THEN
+        RETURN false;
     ELSIF command.outcome <> 'waiting' THEN
         RAISE EXCEPTION USING ERRCODE = 'SG002', MESSAGE = format(
             'step "%s" of saga %s was answered otherwise: %s', part[4], part[1],

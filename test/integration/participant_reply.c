@@ -314,6 +314,8 @@ START_TEST(test_compensation_i19_of_a_waiting_step_undoes_it_and_its_answer_is_t
 
     ck_assert_int_eq(answer_with(token, SAGA_DONE, NULL, VALUES), SAGA_EFENCED);
     ck_assert_int_eq(answer_with(token, SAGA_REFUSED, "no", NULL), SAGA_EFENCED);
+    ck_assert_int_eq(answer_with(token, SAGA_REFUSED, "compensated before it was answered", NULL),
+                     SAGA_EFENCED);
     ck_assert_int_eq(reply_count(conn), 1);
     takes.calls = 0;
     delivered(with_new_id(command), &takes);

@@ -89,6 +89,22 @@ START_TEST(test_compensation_i19_from_sql_overtakes_the_answer)
     ck_assert_str_eq(entered("compensate"), "enter done");
     ck_assert_str_eq(entered("run"), "answered refused compensated before it was answered");
     ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.reply('%s', 'done')", token), "SG003");
+    ck_assert_str_eq(db_refusal(conn,
+                                "SELECT idempotency.reply('%s', 'refused',"
+                                " 'compensated before it was answered')",
+                                token),
+                     "SG003");
+}
+END_TEST
+
+START_TEST(test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says)
+{
+    given_accepted_in_sql();
+    ck_assert_str_eq(sql_answer("'refused', 'compensated before it was answered'"), "t");
+    ck_assert_str_eq(sql_answer("'refused', 'compensated before it was answered'"), "f");
+    ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.reply('%s', 'done')", token), "SG002");
+    ck_assert_str_eq(entered("compensate"), "answered done nothing to undo");
+    ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.reply('%s', 'done')", token), "SG002");
 }
 END_TEST
 
@@ -111,5 +127,6 @@ main(void)
         .tests = TESTS(
             test_reply_from_sql_is_the_same, test_answer_from_sql_that_is_no_object_is_refused,
             test_compensation_i19_from_sql_overtakes_the_answer,
+            test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
             test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
 }
