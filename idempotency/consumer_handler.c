@@ -20,7 +20,7 @@ quarantine(struct saga_consumer *consumer, const struct taken *taken, const char
     int rc;
 
     pg_array_init(&headers, PG_OID_TEXT_ARRAY);
-    rc = record_headers(taken->message, &headers, err);
+    rc = record_headers(&taken->record, &headers, err);
     if (rc == 0)
         rc = pg_exec(&consumer->pg, SQL_QUARANTINE,
                      PG_ARGS(PG_TEXT(consumer->options.group), PG_TEXT(reason),

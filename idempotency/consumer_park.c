@@ -60,7 +60,7 @@ park(struct saga_consumer *consumer, struct taken *taken, const char *error, str
     int rc;
 
     pg_array_init(&headers, PG_OID_TEXT_ARRAY);
-    rc = record_headers(taken->message, &headers, err);
+    rc = record_headers(&taken->record, &headers, err);
     if (rc == 0)
         rc =
             pg_exec(&consumer->pg, SQL_PARK,

@@ -55,39 +55,82 @@ hash_message(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_
     return 0;
 }
 
-static rd_kafka_headers_t *
-headers_of(const rd_kafka_message_t *message)
-{
-    rd_kafka_headers_t *headers = NULL;
+/* --- headers, as they came ---------------------------------------------------------- */
 
-    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR ? headers
-                                                                                     : NULL;
+enum { NO_VALUE = -1, KEEP_BYTES = 4096 };
+
+/* In `raw`: the value's length, and both with a NUL behind. Whoever keeps librdkafka's list instead
+ * keeps five allocations for each message in hand. */
+static void
+keep_header(struct buffer *raw, const char *name, const void *value, size_t len)
+{
+    int64_t value_len = value != NULL ? (int64_t)len : NO_VALUE;
+
+    buffer_add(raw, &value_len, sizeof value_len);
+    buffer_add(raw, name, strlen(name) + 1);
+    buffer_add(raw, value, value != NULL ? len : 0);
+    buffer_add(raw, "", 1);
+}
+
+struct header {
+    const char *name;
+    struct saga_bytes value; /* data NULL: none */
+};
+
+static bool
+next_header(const struct buffer *raw, size_t *at, struct header *header)
+{
+    int64_t value_len;
+
+    if (*at >= raw->len)
+        return false;
+    memcpy(&value_len, raw->data + *at, sizeof value_len);
+    header->name = (const char *)raw->data + *at + sizeof value_len;
+    header->value.data = header->name + strlen(header->name) + 1;
+    header->value.len = value_len != NO_VALUE ? (size_t)value_len : 0;
+    *at = (size_t)((const uint8_t *)header->value.data - raw->data) + header->value.len + 1;
+    if (value_len == NO_VALUE)
+        header->value.data = NULL;
+    return true;
 }
 
 static bool
-next_header(rd_kafka_headers_t *headers, size_t i, const char **name, const void **value,
-            size_t *len)
+is_text(struct saga_bytes value)
 {
-    return headers != NULL &&
-           rd_kafka_header_get_all(headers, i, name, value, len) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    return value.data != NULL && utf8_valid(value.data, value.len);
+}
+
+static void
+read_raw(struct incoming *record, rd_kafka_message_t *message)
+{
+    rd_kafka_headers_t *headers;
+    const char *name;
+    const void *value;
+    size_t len;
+
+    record->raw.len = 0;
+    if (rd_kafka_message_detach_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    for (size_t i = 0;
+         rd_kafka_header_get_all(headers, i, &name, &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++) {
+        keep_header(&record->raw, name, value, len);
+    }
+    rd_kafka_headers_destroy(headers);
 }
 
 /* Of two texts, the last one counts, as everywhere in Kafka; what is no text is not
- * there, as for all headers. Behind a value, librdkafka has put a NUL. */
+ * there, as for all headers. */
 static const char *
-read_id(struct incoming *record, const rd_kafka_message_t *message)
+read_id(struct incoming *record)
 {
     static const struct saga_uuid none;
-    rd_kafka_headers_t *headers = headers_of(message);
-    const void *value;
     const char *text = NULL;
-    size_t len;
+    struct header header;
 
-    for (size_t i = 0; headers != NULL && rd_kafka_header_get(headers, i, message_id, &value,
-                                                              &len) == RD_KAFKA_RESP_ERR_NO_ERROR;
-         i++)
-        if (value != NULL && utf8_valid(value, len))
-            text = value;
+    for (size_t at = 0; next_header(&record->raw, &at, &header);)
+        if (strcmp(header.name, message_id) == 0 && is_text(header.value))
+            text = header.value.data;
     if (text == NULL)
         return "no message-id: a header of that name with a uuid as text is needed";
     if (saga_uuid_parse(&record->public.id, text, NULL) != 0)
@@ -97,8 +140,10 @@ read_id(struct incoming *record, const rd_kafka_message_t *message)
     return NULL;
 }
 
+/* --- the record ----------------------------------------------------------------------- */
+
 int
-record_read(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_CTX *digest,
+record_read(struct incoming *record, rd_kafka_message_t *message, EVP_MD_CTX *digest,
             struct saga_error *err)
 {
     static const struct saga_pair no_headers[1];
@@ -115,45 +160,33 @@ record_read(struct incoming *record, const rd_kafka_message_t *message, EVP_MD_C
         .hash = { record->hash, sizeof record->hash },
         .headers = no_headers,
     };
-    record->texts = (struct buffer){ 0 };
     record->pairs = NULL;
     rc = hash_message(record, message, digest, err);
+    read_raw(record, message);
+    if (rc == 0 && record->raw.failed)
+        rc = error_set(err, SAGA_ENOMEM, "out of memory");
     if (rc == 0)
-        record->flaw = read_id(record, message);
+        record->flaw = read_id(record);
     return rc;
 }
 
-/* Offsets first: the buffer moves while it grows. */
 int
-record_read_headers(struct incoming *record, const rd_kafka_message_t *message,
-                    struct saga_error *err)
+record_read_headers(struct incoming *record, struct saga_error *err)
 {
-    rd_kafka_headers_t *headers = headers_of(message);
-    size_t n = headers != NULL ? rd_kafka_header_cnt(headers) : 0, kept = 0, len;
-    const char *name, *texts;
-    const void *value;
+    struct header header;
+    size_t n = 0;
 
     if (record->pairs != NULL)
         return 0;
+    for (size_t at = 0; next_header(&record->raw, &at, &header);)
+        n++;
     record->pairs = calloc(n + 1, sizeof *record->pairs);
-    for (size_t i = 0; next_header(headers, i, &name, &value, &len); i++) {
-        if (value == NULL || !utf8_valid(value, len) || !utf8_valid(name, strlen(name)))
-            continue;
-        buffer_add(&record->texts, name, strlen(name) + 1);
-        buffer_add(&record->texts, value, len);
-        buffer_add(&record->texts, "", 1);
-        kept++;
-    }
-    if (record->pairs == NULL || record->texts.failed) {
-        record_clear(record);
+    if (record->pairs == NULL)
         return error_set(err, SAGA_ENOMEM, "out of memory");
-    }
-    texts = (const char *)record->texts.data;
-    for (size_t i = 0; i < kept; i++) {
-        record->pairs[i].name = texts;
-        record->pairs[i].value = texts + strlen(texts) + 1;
-        texts = record->pairs[i].value + strlen(record->pairs[i].value) + 1;
-    }
+    n = 0;
+    for (size_t at = 0; next_header(&record->raw, &at, &header);)
+        if (is_text(header.value) && utf8_valid(header.name, strlen(header.name)))
+            record->pairs[n++] = (struct saga_pair){ header.name, header.value.data };
     record->public.headers = record->pairs;
     return 0;
 }
@@ -161,9 +194,17 @@ record_read_headers(struct incoming *record, const rd_kafka_message_t *message,
 void
 record_clear(struct incoming *record)
 {
-    buffer_clear(&record->texts);
     free(record->pairs);
     record->pairs = NULL;
+    if (record->raw.capacity > KEEP_BYTES)
+        buffer_clear(&record->raw);
+}
+
+void
+record_free(struct incoming *record)
+{
+    record_clear(record);
+    buffer_clear(&record->raw);
 }
 
 static void
@@ -190,16 +231,13 @@ add_text(struct pg_array *into, const void *value, size_t len)
 }
 
 int
-record_headers(const rd_kafka_message_t *message, struct pg_array *into, struct saga_error *err)
+record_headers(const struct incoming *record, struct pg_array *into, struct saga_error *err)
 {
-    rd_kafka_headers_t *headers = headers_of(message);
-    const char *name;
-    const void *value;
-    size_t len;
+    struct header header;
 
-    for (size_t i = 0; next_header(headers, i, &name, &value, &len); i++) {
-        add_text(into, name, strlen(name));
-        add_text(into, value, len);
+    for (size_t at = 0; next_header(&record->raw, &at, &header);) {
+        add_text(into, header.name, strlen(header.name));
+        add_text(into, header.value.data, header.value.len);
     }
     return into->bytes.failed ? error_set(err, SAGA_ENOMEM, "out of memory") : 0;
 }

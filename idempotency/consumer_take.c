@@ -40,6 +40,14 @@ new_taken(struct saga_consumer *consumer)
     return taken;
 }
 
+static void
+free_taken(struct taken *taken)
+{
+    if (taken != NULL)
+        record_free(&taken->record);
+    free(taken);
+}
+
 /* Takes over the message, also when it fails. */
 static int
 hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message,
@@ -51,7 +59,7 @@ hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_messa
 
     if (rc != 0) {
         rd_kafka_message_destroy(message);
-        free(taken);
+        free_taken(taken);
         return rc;
     }
     taken->partition = partition;
@@ -161,10 +169,10 @@ void
 kafka_free_spare(struct saga_consumer *consumer)
 {
     while (consumer->spare != NULL) {
-        struct hand_item *taken = consumer->spare;
+        struct taken *taken = (struct taken *)consumer->spare;
 
-        consumer->spare = taken->next;
-        free(taken);
+        consumer->spare = taken->item.next;
+        free_taken(taken);
     }
 }
 

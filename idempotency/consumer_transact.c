@@ -192,7 +192,7 @@ handle_many(struct saga_consumer *consumer, const struct batch *batch, size_t fr
 
         if (taken->partition->route != route || !is_for_handler(taken))
             continue;
-        if (record_read_headers(&taken->record, taken->message, err) != 0)
+        if (record_read_headers(&taken->record, err) != 0)
             return err->code;
         records[n++] = &taken->record.public;
     }
@@ -224,7 +224,7 @@ handle(struct saga_consumer *consumer, const struct batch *batch, size_t i, stru
         return quarantine(consumer, taken, why_never(taken->verdict), err);
     if (!is_for_handler(taken))
         return 0;
-    if (record_read_headers(&taken->record, taken->message, err) != 0)
+    if (record_read_headers(&taken->record, err) != 0)
         return err->code;
     return taken->partition->route->many != NULL && batch->n > 1
                ? handle_many(consumer, batch, i, err)

@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool
-is_mark(const char *found, size_t len, const char *state, const char *value)
-{
-    size_t state_len = strlen(state), value_len = strlen(value);
+enum { STATE_LEN = 5 }; /* "done:", "busy:" */
 
-    return len == state_len + value_len && memcmp(found, state, state_len) == 0 &&
-           memcmp(found + state_len, value, value_len) == 0;
+static bool
+is_mark(const char *found, size_t len, const char *state, const char *value, size_t value_len)
+{
+    return len == STATE_LEN + value_len && memcmp(found, state, STATE_LEN) == 0 &&
+           memcmp(found + STATE_LEN, value, value_len) == 0;
 }
 
 enum gate_verdict
@@ -24,13 +24,13 @@ gate_decide(const char *found, size_t len, const char *token, const char *hash)
 {
     if (found == NULL)
         return GATE_GO;
-    if (is_mark(found, len, "done:", hash))
+    if (is_mark(found, len, "done:", hash, GATE_HASH_LEN))
         return GATE_SKIP;
     /* Ours from a question whose answer was lost, or from an attempt that was
      * rolled back: waiting for ourselves would be waiting for the lease. */
-    if (is_mark(found, len, "busy:", token))
+    if (is_mark(found, len, "busy:", token, GATE_TOKEN_LEN))
         return GATE_GO;
-    if (len == 5 + GATE_TOKEN_LEN && memcmp(found, "busy:", 5) == 0)
+    if (len == STATE_LEN + GATE_TOKEN_LEN && memcmp(found, "busy:", STATE_LEN) == 0)
         return GATE_BUSY;
     /* "done" with another hash: the inbox decides whether that is a forgery.
      * Anything else is not ours. */
