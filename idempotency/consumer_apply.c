@@ -177,17 +177,28 @@ count_success(struct saga_consumer *consumer, const struct taken *taken)
         alarm_parked(consumer, taken);
 }
 
+static bool
+is_repeated(const struct taken *taken)
+{
+    return taken->record.flaw == NULL && taken->verdict == SAGA_INBOX_DUPLICATE;
+}
+
 static void
 batch_succeeded(struct saga_consumer *consumer, struct batch *batch)
 {
+    bool repeats = true;
+
     for (size_t i = 0; i < batch->n; i++) {
         batch->items[i]->item.state = HAND_FINISHED;
         count_success(consumer, batch->items[i]);
+        repeats &= is_repeated(batch->items[i]);
     }
+    if (batch->n > 0)
+        consumer->repeats = repeats;
     for (size_t i = 0; i < batch->n_touched; i++)
         batch->touched[i].partition->committed = batch->touched[i].next;
     atomic_fetch_add(&consumer->counters.batches, 1);
-    marks_done(consumer, batch);
+    marks_done(consumer, batch->items, batch->n);
     CRASH_POINT("consumer.after_mark");
     for (size_t i = 0; i < batch->n_touched; i++)
         kafka_finish(consumer, batch->touched[i].partition);

@@ -19,7 +19,7 @@ enum { TICK_MS = 500, LAG_MS = 500 };
 
 enum { CATCH_UP_BUSY_MS = 1000 };
 
-/* Takes what has come for each, and asks the gate about it. True: something came. */
+/* Takes what has come for each, and asks whether it was applied before. True: something came. */
 static bool
 take_all(struct saga_consumer *consumer)
 {
@@ -30,7 +30,7 @@ take_all(struct saga_consumer *consumer)
     kafka_read(consumer, 1);
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         came |= at->unasked != NULL;
-    marks_ask(consumer);
+    seen_ask(consumer);
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         kafka_finish(consumer, at);
     return came;

@@ -29,15 +29,11 @@ set_question(struct gate_question *question, const struct taken *taken)
     question->hash = taken->record.hash_text;
 }
 
-/* Somebody waits for an answer to each message; or the database is known to
- * have lost what marks may tell of; or this very message may be committed. */
+/* Not where the database is known to have lost what marks may tell of. */
 static bool
 mark_counts(const struct taken *taken)
 {
-    const struct partition *partition = taken->partition;
-
-    return !partition->route->answers && taken->record.flaw == NULL && !taken->unknown &&
-           taken->item.offset >= partition->distrust_below;
+    return taken->item.offset >= taken->partition->distrust_below;
 }
 
 static void
@@ -52,65 +48,51 @@ take_verdict(struct saga_consumer *consumer, struct taken *taken, enum gate_verd
     }
 }
 
-static void
-ask(struct saga_consumer *consumer, struct taken **asked, size_t n)
+void
+marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n)
 {
     struct gate_question *questions = consumer->questions;
+    struct taken *asked[GATE_MANY];
     char prefix[GATE_NAME_MAX];
     bool skips = false, same;
+    size_t n_asked = 0;
 
+    if (consumer->gate == NULL)
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (mark_counts(taken[i]))
+            asked[n_asked++] = taken[i];
     mark_prefix(consumer, prefix);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n_asked; i++)
         set_question(&questions[i], asked[i]);
-    gate_ask(consumer->gate, prefix, questions, n);
+    gate_ask(consumer->gate, prefix, questions, n_asked);
     kafka_read(consumer, 2);
-    gate_hear(consumer->gate, questions, n);
+    gate_hear(consumer->gate, questions, n_asked);
     CRASH_POINT("consumer.after_gate");
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n_asked; i++)
         skips |= questions[i].verdict == GATE_SKIP;
     same = !skips || database_same(consumer);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n_asked; i++)
         if (same || questions[i].verdict != GATE_SKIP)
             take_verdict(consumer, asked[i], questions[i].verdict);
+    atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
 
 void
-marks_ask(struct saga_consumer *consumer)
-{
-    struct taken *asked[GATE_MANY];
-    size_t n = 0;
-
-    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        for (; at->unasked != NULL && n < GATE_MANY; at->unasked = at->unasked->next) {
-            struct taken *taken = (struct taken *)at->unasked;
-
-            if (consumer->gate != NULL && mark_counts(taken))
-                asked[n++] = taken;
-        }
-    if (n > 0)
-        ask(consumer, asked, n);
-    if (consumer->gate != NULL)
-        atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
-}
-
-void
-marks_done(struct saga_consumer *consumer, const struct batch *batch)
+marks_done(struct saga_consumer *consumer, struct taken *const *done, size_t n)
 {
     struct gate_question *questions = consumer->questions;
     char prefix[GATE_NAME_MAX];
-    size_t n = 0;
+    size_t n_done = 0;
 
     if (consumer->gate == NULL)
         return;
     mark_prefix(consumer, prefix);
-    for (size_t i = 0; i < batch->n; i++) {
-        const struct taken *taken = batch->items[i];
-
-        if (taken->record.flaw == NULL && taken->verdict < SAGA_INBOX_CONFLICT &&
-            !taken->partition->route->answers)
-            set_question(&questions[n++], taken);
-    }
-    gate_done(consumer->gate, prefix, questions, n);
+    for (size_t i = 0; i < n; i++)
+        if (done[i]->record.flaw == NULL && done[i]->verdict < SAGA_INBOX_CONFLICT &&
+            !done[i]->partition->route->answers)
+            set_question(&questions[n_done++], done[i]);
+    gate_done(consumer->gate, prefix, questions, n_done);
     atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
 

@@ -94,6 +94,7 @@ struct saga_consumer {
     int64_t lag_ms, stats_ms;  /* not counted, and not told, again before */
     int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
+    bool repeats;              /* the last batch was nothing but duplicates */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
     bool was_assigned;         /* ever */
     bool horizon_due;          /* partitions have come since the topics were asked about */
@@ -198,10 +199,16 @@ void horizon_look(struct saga_consumer *consumer);
 /* Expects no answer any more. */
 void horizon_forget(struct saga_consumer *consumer);
 
+/* --- consumer_seen.c: what was applied before ------------------------------- */
+
+/* Asks about what was taken since, up to GATE_MANY, without a transaction: those that have been
+ * applied before are finished. What it does not find may still be one. */
+void seen_ask(struct saga_consumer *consumer);
+
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 
-/* Asks about what was taken since, up to GATE_MANY; finishes what was done before. */
-void marks_ask(struct saga_consumer *consumer);
+/* Finishes those of up to GATE_MANY that were done before. */
+void marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */
 bool marks_lease(struct saga_consumer *consumer, struct taken *taken);
@@ -210,8 +217,8 @@ bool marks_lease(struct saga_consumer *consumer, struct taken *taken);
 int marks_keep_lease(struct saga_consumer *consumer);
 /* It has ended. */
 void marks_forget_lease(struct saga_consumer *consumer);
-/* After the COMMIT. */
-void marks_done(struct saga_consumer *consumer, const struct batch *batch);
+/* After the COMMIT; up to GATE_MANY. */
+void marks_done(struct saga_consumer *consumer, struct taken *const *done, size_t n);
 
 /* --- consumer_transact.c: the transaction of a batch -------------------------- */
 

@@ -71,8 +71,7 @@ $$;
 COMMENT ON FUNCTION idempotency.keep(text, interval, text) IS
     'sets how long is remembered: inbox, foreign, barrier or guard. Forgetting is not undone';
 
--- Whether a partition holds rows that are still to be known: one look for each
--- consumer at the end of the index.
+-- Whether a partition holds no row that is still to be known: one look at the end of the index.
 CREATE FUNCTION idempotency.slot_is_old(slot integer, mark integer) RETURNS boolean
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -83,14 +82,8 @@ DECLARE
     lowest uuid := (lpad(to_hex(mark * 86400000::bigint), 12, '0') || repeat('0', 20))::uuid;
     found_one boolean;
 BEGIN
-    EXECUTE format(
-        'WITH RECURSIVE c (consumer) AS ('
-        ' SELECT min(consumer::text) FROM idempotency.inbox_%1$s'
-        ' UNION ALL SELECT (SELECT min(i.consumer::text) FROM idempotency.inbox_%1$s i'
-        '                    WHERE i.consumer::text > c.consumer) FROM c WHERE c.consumer IS NOT NULL)'
-        ' SELECT EXISTS (SELECT FROM c, idempotency.inbox_%1$s i'
-        ' WHERE i.consumer = c.consumer AND i.message_id >= $1)', slot)
-        INTO found_one USING lowest;
+    EXECUTE format('SELECT EXISTS (SELECT FROM idempotency.inbox_%s i WHERE i.message_id >= $1)', slot)
+       INTO found_one USING lowest;
     RETURN NOT found_one;
 END
 $$;

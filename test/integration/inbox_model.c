@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * idempotency.receive() beside a model of its rules: random batches, in which ids
- * come more than once, with other hashes, from all days, or tell no time. SEED
- * draws others.
+ * idempotency.receive() and idempotency.known() beside a model of their rules: random
+ * batches, in which ids come more than once, with other hashes, from all days, or tell
+ * no time. SEED draws others.
  */
 #include "test/support/db.h"
 #include "test/support/run.h"
@@ -198,6 +198,53 @@ forget_some(void)
     low = db_int(conn, "SELECT last_value FROM idempotency.inbox_mark");
 }
 
+/* --- the look from outside ------------------------------------------------------------ */
+
+static int
+by_text(const void *a, const void *b)
+{
+    return strcmp(ids[*(const int *)a], ids[*(const int *)b]);
+}
+
+/* Where its row would be. */
+static int
+place_of(int id)
+{
+    return days[id] != NONE ? days[id] % 32 : NONE;
+}
+
+static void
+expect_known(const struct model *model)
+{
+    int chosen[BATCH], n = 1 + chance(BATCH), first = chance(IDS);
+    char list[TEXT_MAX], expected[BATCH + 1];
+    size_t at = (size_t)sprintf(list, "{%s", ids[first]), found = 0;
+
+    chosen[0] = first;
+    for (int i = 1; i < n; i++) {
+        chosen[i] = (first + 37 * chance(12) + (chance(3) == 0)) % IDS; /* mostly of its day */
+        at += (size_t)sprintf(list + at, ",%s", ids[chosen[i]]);
+    }
+    strcpy(list + at, "}");
+    qsort(chosen, (size_t)n, sizeof *chosen, by_text);
+    for (int i = 0; i < n; i++) {
+        int id = chosen[i];
+
+        if (days[id] != NONE && days[id] < low)
+            return; /* forgotten, and maybe not yet removed */
+        if (model->known[id] != NONE && place_of(id) == place_of(first) &&
+            (i == 0 || chosen[i - 1] != id))
+            expected[found++] = "xy"[model->known[id]];
+    }
+    expected[found] = '\0';
+    ck_assert_str_eq(db_text(conn,
+                             "SELECT coalesce(string_agg(convert_from(h, 'UTF8'), '' ORDER BY n),"
+                             " '') FROM unnest(idempotency.known('c', '%s')) WITH ORDINALITY u (h,"
+                             " n)",
+                             list),
+                     expected);
+}
+
 /* trap: I10, I12, I13, I29 */
 START_TEST(test_receive_is_what_the_rules_say_message_by_message_i10_i12_i13_i29)
 {
@@ -222,6 +269,8 @@ START_TEST(test_receive_is_what_the_rules_say_message_by_message_i10_i12_i13_i29
         } else {
             db_exec(conn, "COMMIT");
         }
+        for (int look = 0; look < 5; look++)
+            expect_known(&model);
         if (chance(15) == 0)
             forget_some();
         if (today() + 1 != high)

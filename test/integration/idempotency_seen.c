@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * In the midst of duplicates: what a consumer finishes after a look into the
+ * inbox, and what it must not.
+ */
+#include "test/support/consumer.h"
+#include "test/support/redis.h"
+#include "test/support/run.h"
+#include "test/support/server.h"
+#include "test/support/wait.h"
+
+/* More than one question holds, where an id that comes twice would not do. */
+enum { N = 1200, BATCHES = N / 100 };
+
+/* N messages were applied and have come again, so the next ones are looked up first. */
+static struct saga_consumer *
+given_repeats(const struct fixture *fixture)
+{
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture);
+
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    ck_assert_int_eq(stats_of(consumer).applied, N);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, N);
+    return consumer;
+}
+
+START_TEST(test_repeats_are_finished_without_a_transaction)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = given_repeats(fixture);
+    int64_t batches = stats_of(consumer).batches;
+
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    expect_effects(fixture, N, N);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 2 * N);
+    ck_assert_int_lt(stats_of(consumer).batches, batches + BATCHES);
+    free_consumer(consumer);
+    ck_assert(offsets_agree(fixture, 1));
+}
+END_TEST
+
+/* Once more; by their marks, if Redis answers in time. */
+static bool
+most_are_seen_by_mark(const struct fixture *fixture, struct saga_consumer *consumer)
+{
+    int64_t before = stats_of(consumer).duplicates_by_mark;
+
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    return stats_of(consumer).duplicates_by_mark > before + N / 2;
+}
+
+START_TEST(test_repeats_that_redis_has_forgotten_are_marked_again)
+{
+    struct server *server = GIVEN_SERVER("redis");
+    redisContext *redis = redis_open(server->address);
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = server->address);
+
+    for (int i = 0; i < 3; i++) {
+        redis_text(redis, "FLUSHALL");
+        produce_messages(fixture, 0, N);
+        run_until_idle(consumer);
+    }
+    redisFree(redis);
+    WAIT_UNTIL(most_are_seen_by_mark(fixture, consumer), 20000);
+    expect_effects(fixture, N, N);
+}
+END_TEST
+
+/* All is there before it begins to read, so it is in their midst when it comes to the odd one. */
+static struct saga_consumer *
+given_reader(const struct fixture *fixture)
+{
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture);
+
+    run_until_idle(consumer);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 2 * N);
+    ck_assert_int_lt(stats_of(consumer).batches, 2 * BATCHES); /* if none were looked up */
+    return consumer;
+}
+
+/* trap: I10, I12 */
+START_TEST(test_among_repeats_a_new_one_is_applied_i10)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+
+    free_consumer(given_repeats(fixture));
+    produce_messages(fixture, 0, N);
+    produce_messages(fixture, N, 1);
+    produce_messages(fixture, 0, N);
+    given_reader(fixture);
+    expect_effects(fixture, N + 1, N + 1);
+}
+END_TEST
+
+/* trap: I10 */
+START_TEST(test_among_repeats_one_with_other_contents_goes_to_quarantine_i10)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+
+    free_consumer(given_repeats(fixture));
+    produce_messages(fixture, 0, N);
+    produce_one(fixture->topic, id_of(N / 2), "key", "forged");
+    produce_messages(fixture, 0, N);
+    ck_assert_int_eq(stats_of(given_reader(fixture)).conflicts, 1);
+    expect_effects(fixture, N, N);
+}
+END_TEST
+
+/* trap: I11 */
+START_TEST(test_among_repeats_those_that_another_group_knows_are_new_i11)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = given_repeats(fixture);
+    struct saga_consumer *other = GIVEN_CONSUMER(fixture, .group = unique_name("other"));
+
+    produce_messages(fixture, N, N);
+    run_until_idle(other);
+    expect_effects(fixture, 2 * N, 3 * N);
+    run_until_idle(consumer);
+    expect_effects(fixture, 2 * N, 4 * N);
+}
+END_TEST
+
+int
+main(void)
+{
+    return run_tests(&(struct tests){
+        .name = "idempotency_seen",
+        .tests = TESTS(test_repeats_are_finished_without_a_transaction,
+                       test_repeats_that_redis_has_forgotten_are_marked_again,
+                       test_among_repeats_a_new_one_is_applied_i10,
+                       test_among_repeats_one_with_other_contents_goes_to_quarantine_i10,
+                       test_among_repeats_those_that_another_group_knows_are_new_i11),
+    });
+}
