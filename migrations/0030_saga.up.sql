@@ -291,6 +291,23 @@ END
 $$;
 COMMENT ON FUNCTION saga.overtaken() IS 'Raises SG001.';
 
+-- The same rule as the workers' (move_past_return in saga/move.c), who decide: a
+-- saga that runs may pass that step before they carry a request out.
+CREATE FUNCTION saga.past_return(instance saga.instance) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.name
+      FROM saga.definition d,
+           ROWS FROM (unnest($1.steps), unnest($1.step_states)) WITH ORDINALITY
+               AS s (name, state, place)
+     WHERE d.name = $1.definition AND d.digest = $1.digest AND s.state IN ('waiting', 'done')
+       AND d.steps -> (s.place - 1)::integer ->> 'kind' <> 'compensatable'
+     ORDER BY s.place LIMIT 1
+$$;
+COMMENT ON FUNCTION saga.past_return(saga.instance) IS
+    'The step that cannot be undone and is done, or may be: the saga can only go on. NULL: none is.';
+
 -- Leaves an operator's request in the row, if its state is one of `states`.
 CREATE FUNCTION saga.ask(id uuid, verb text, states text[], reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -298,6 +315,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     seen saga.instance;
+    step text;
 BEGIN
     IF ask.reason IS NULL OR btrim(ask.reason) = '' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a reason is needed; the audit keeps it';
@@ -313,9 +331,16 @@ BEGIN
     END IF;
     IF ask.verb = 'cancel' AND 'compensating' = ANY (seen.step_states) THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('cannot cancel saga %s: it was parked while it was being undone',
-                             ask.id),
-            HINT = 'saga.retry lets it go on.';
+            MESSAGE = format('cannot cancel saga %s: it was parked while it was being undone; retry '
+                             'lets it go on', ask.id);
+    END IF;
+    IF ask.verb = 'cancel' AND seen.state = 'parked' THEN
+        step := saga.past_return(seen);
+        IF step IS NOT NULL THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = format('cannot cancel saga %s: it is behind its point of no return, step '
+                                 '"%s", which is done or may be; retry lets it go on', ask.id, step);
+        END IF;
     END IF;
     IF ask.verb = 'retry' AND seen.request = 'cancel' THEN
         RAISE object_not_in_prerequisite_state USING
@@ -344,7 +369,7 @@ AS $$ SELECT saga.ask($1, 'cancel', ARRAY['running', 'parked'], $2) $$;
 COMMENT ON FUNCTION saga.cancel(uuid, text) IS
     'Asks for a saga to be undone. A worker does it, if the pivot has not been sent; otherwise the '
     'saga goes on, and history and alarms say so. No such saga: P0002. Neither running nor parked, '
-    'or parked while it was being undone: 55000. No reason: 22023.';
+    'or parked while it was being undone or behind its pivot: 55000. No reason: 22023.';
 
 ALTER TABLE saga.definition OWNER TO saga_owner;
 ALTER TABLE saga.business_key OWNER TO saga_owner;
@@ -353,6 +378,7 @@ ALTER TABLE saga.history OWNER TO saga_owner;
 ALTER TABLE saga.audit OWNER TO saga_owner;
 ALTER FUNCTION saga.start(text, text, jsonb) OWNER TO saga_owner;
 ALTER FUNCTION saga.overtaken() OWNER TO saga_owner;
+ALTER FUNCTION saga.past_return(saga.instance) OWNER TO saga_owner;
 ALTER FUNCTION saga.ask(uuid, text, text[], text) OWNER TO saga_owner;
 ALTER FUNCTION saga.retry(uuid, text) OWNER TO saga_owner;
 ALTER FUNCTION saga.cancel(uuid, text) OWNER TO saga_owner;
@@ -368,8 +394,10 @@ GRANT SELECT ON saga.audit TO saga_app;
 GRANT SELECT ON saga.definition, saga.business_key, saga.instance, saga.history, saga.audit
     TO saga_monitor;
 REVOKE EXECUTE ON FUNCTION saga.start(text, text, jsonb), saga.overtaken(),
-    saga.ask(uuid, text, text[], text), saga.retry(uuid, text), saga.cancel(uuid, text)
+    saga.past_return(saga.instance), saga.ask(uuid, text, text[], text), saga.retry(uuid, text),
+    saga.cancel(uuid, text)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION saga.start(text, text, jsonb), saga.overtaken(),
     saga.retry(uuid, text), saga.cancel(uuid, text)
     TO saga_app;
+GRANT EXECUTE ON FUNCTION saga.past_return(saga.instance) TO saga_app, saga_monitor;

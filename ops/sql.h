@@ -208,8 +208,10 @@
     " WHEN i.request IS NOT NULL THEN pg_catalog.format("                                          \
     "  'a worker of %s: an operator has asked for %s (%s)',"                                       \
     "  i.definition, i.request, i.request_reason)"                                                 \
-    " WHEN i.state = 'parked'"                                                                     \
-    "  THEN 'a person: see the reason, then sagactl retry or sagactl cancel'"                      \
+    " WHEN i.state = 'parked' THEN 'a person: see the reason, then sagactl retry' || CASE"         \
+    "  WHEN 'compensating' = ANY (i.step_states) THEN ', and it is undone further'"                \
+    "  ELSE coalesce('; it cannot be undone any more (step ' || saga.past_return(i) || ')',"       \
+    "                ' or sagactl cancel') END"                                                    \
     " WHEN i.due_at <= pg_catalog.clock_timestamp()"                                               \
     "  THEN pg_catalog.format('a worker of %s: it is due since %s', i.definition,"                 \
     "       " SQL_AT("i.due_at") ")"                                                               \

@@ -252,6 +252,52 @@ START_TEST(test_cancel_of_a_running_saga_is_asked_for)
 }
 END_TEST
 
+/* The pivot's reply may still come: a worker would only say so in the history. trap: S17 */
+START_TEST(test_cancel_of_a_parked_saga_s17_behind_its_pivot_is_refused_at_once)
+{
+    static const char *const states[] = { "{done,waiting}", "{done,done}" };
+    const char *id = given_parked_saga("order-1");
+    struct answer answer;
+
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        db_exec(conn, "UPDATE saga.instance SET step_states = '%s'", states[i]);
+        answer = SAGACTL(database, "cancel", id, "--reason", "customer called");
+        EXPECT_ANSWER(answer, 4, "point of no return, step \"charge\", which is done or may be");
+        EXPECT_ANSWER(answer, 4, "retry lets it go on");
+        ck_assert_str_eq(db_refusal(conn, "SELECT saga.cancel('%s', 'x')", id), "55000");
+    }
+    EXPECT_ANSWER(SAGACTL(database, "why", id), 0, "cannot be undone any more (step charge)");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM saga.audit"), 0);
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM saga.instance WHERE request IS NOT NULL"),
+                     0);
+    EXPECT_ANSWER(SAGACTL(database, "retry", id, "--reason", "the bank is back"), 0, "asked for");
+}
+END_TEST
+
+START_TEST(test_cancel_of_a_parked_saga_before_its_pivot_is_asked_for)
+{
+    static const char *const states[] = { "{waiting,pending}", "{done,running}" };
+
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        const char *id = given_parked_saga(text_of("order-%zu", i));
+
+        db_exec(conn, "UPDATE saga.instance SET step_states = '%s' WHERE id = '%s'", states[i], id);
+        EXPECT_ANSWER(SAGACTL(database, "why", id), 0, "sagactl retry or sagactl cancel");
+        EXPECT_ANSWER(SAGACTL(database, "cancel", id, "--reason", "x"), 0, "cancel is asked for");
+    }
+}
+END_TEST
+
+START_TEST(test_cancel_of_what_is_being_undone_says_what_to_do)
+{
+    const char *id = given_parked_saga("order-1");
+
+    db_exec(conn, "UPDATE saga.instance SET step_states = '{compensating,failed}'");
+    EXPECT_ANSWER(SAGACTL(database, "cancel", id, "--reason", "x"), 4, "retry lets it go on");
+    EXPECT_ANSWER(SAGACTL(database, "why", id), 0, "then sagactl retry, and it is undone further");
+}
+END_TEST
+
 static const char *const changing[] = { "retry", "cancel" };
 
 START_TEST(test_verbs_refusals_have_their_exit_codes)
@@ -330,13 +376,17 @@ main(void)
         .name = "ops/sagas",
         .setup = given_definitions,
         .timeout_s = 60,
-        .tests = TESTS(
-            test_list_filters_and_limits, test_list_wrong_usage_is_explained,
-            test_show_tells_steps_history_and_operators, test_show_finds_by_business_key,
-            test_why_tells_what_a_saga_waits_for,
-            test_show_keeps_control_characters_from_the_terminal,
-            test_outbox_status_tells_what_waits, test_retry_asks_once_and_keeps_the_reason,
-            test_cancel_of_a_running_saga_is_asked_for, test_verbs_refusals_have_their_exit_codes,
-            test_verbs_without_schema_or_server_say_so, test_verbs_without_rights_say_so),
+        .tests =
+            TESTS(test_list_filters_and_limits, test_list_wrong_usage_is_explained,
+                  test_show_tells_steps_history_and_operators, test_show_finds_by_business_key,
+                  test_why_tells_what_a_saga_waits_for,
+                  test_show_keeps_control_characters_from_the_terminal,
+                  test_outbox_status_tells_what_waits, test_retry_asks_once_and_keeps_the_reason,
+                  test_cancel_of_a_running_saga_is_asked_for,
+                  test_cancel_of_a_parked_saga_s17_behind_its_pivot_is_refused_at_once,
+                  test_cancel_of_a_parked_saga_before_its_pivot_is_asked_for,
+                  test_cancel_of_what_is_being_undone_says_what_to_do,
+                  test_verbs_refusals_have_their_exit_codes,
+                  test_verbs_without_schema_or_server_say_so, test_verbs_without_rights_say_so),
     });
 }
