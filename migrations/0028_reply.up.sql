@@ -60,7 +60,9 @@ DECLARE
     answer text;
 BEGIN
     IF part IS NULL THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'this is no token of a command that waits';
+        RAISE invalid_parameter_value USING MESSAGE = 'this is no token of a command that waits',
+            HINT = 'It is <saga-id>/<message-id>/<action>/<step>/<consumer>, the ids in lower case: see '
+                   'idempotency.waiting.';
     ELSIF reply.outcome = 'done' AND jsonb_typeof(reply.reply) = 'object' THEN
         NULL;
     ELSIF reply.outcome = 'refused' AND part[3] = 'run' AND reply.reason <> ''
@@ -79,20 +81,24 @@ BEGIN
         RAISE no_data_found USING
             MESSAGE = format('no command waits under this token, for step "%s" of saga %s', part[4],
                              part[1]),
-            HINT = 'The transaction that accepts a command must have committed before it is answered.';
+            HINT = 'The transaction that accepts a command must have committed before it is answered. '
+                   'What waits in this database is in idempotency.waiting.';
     END IF;
     answer := (CASE WHEN reply.outcome = 'done' THEN coalesce(command.accepted -> 'values', '{}') ELSE '{}' END
                || reply.reply)::text;
     IF command.overtaken_at IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'SG003', MESSAGE = format(
-            'step "%s" of saga %s was compensated before it was answered', part[4], part[1]);
+            'step "%s" of saga %s was compensated before it was answered', part[4], part[1]),
+            HINT = 'The saga counts it as undone. Undo what this answer tells of, unless the '
+                   'compensation has done that.';
     ELSIF (command.outcome, coalesce(command.reason, ''), command.reply)
           = (reply.outcome, coalesce(reply.reason, ''), answer) THEN
         RETURN false;
     ELSIF command.outcome <> 'waiting' THEN
         RAISE EXCEPTION USING ERRCODE = 'SG002', MESSAGE = format(
             'step "%s" of saga %s was answered otherwise: %s', part[4], part[1],
-            concat_ws(', ', command.outcome, command.reason));
+            concat_ws(', ', command.outcome, command.reason)),
+            HINT = 'That answer stands. The same one has its outcome, reason and values.';
     ELSIF octet_length(answer) > 65536 THEN
         RAISE program_limit_exceeded USING MESSAGE = 'a reply''s values have at most 65536 bytes';
     END IF;
