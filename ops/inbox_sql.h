@@ -49,17 +49,17 @@
                  " ORDER BY p.id LIMIT $1"
 #define SQL_INBOX_PARKED_SHORT                                                                     \
     "SELECT " SQL_CUT("p.consumer", "30") " AS consumer, " SQL_CUT(                                \
-        "p.topic",                                                                                 \
-        "30") " AS topic,"                                                                         \
-              " coalesce(" SQL_CUT(                                                                \
-                  "p.key",                                                                         \
-                  "40") ", '(none)') AS key, p.id, p.attempts,"                                    \
-                        " " SQL_AT("p.parked_at") " AS since,"                                     \
-                                                  " coalesce(" SQL_CUT(                            \
-                                                      "p.error",                                   \
-                                                      "70") ", '(waits behind its key)') AS "      \
-                                                            "error, p.retry_asked"                 \
-                                                            " FROM (" SQL_INBOX_PARKED ") AS p"
+        "p.topic", "30") " AS topic,"                                                              \
+                         " coalesce(" SQL_CUT(                                                     \
+                             "p.key",                                                              \
+                             "40") ", '(none)') AS key, p.id, p.attempts,"                         \
+                                   " " SQL_AT("p.parked_at") " AS since,"                          \
+                                                             " coalesce(" SQL_CUT(                 \
+                                                                 "p.error",                        \
+                                                                 "70") ", '(its key waits)') AS "  \
+                                                                       "error, p.retry_asked"      \
+                                                                       " FROM (" SQL_INBOX_PARKED  \
+                                                                       ") AS p"
 #define SQL_INBOX_RETRY                                                                            \
     "SELECT pg_catalog.json_build_object('consumer', $1::text, 'topic', $2::text,"                 \
     "       'key', $3::text, 'request', 'retry')::text"                                            \
