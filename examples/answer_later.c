@@ -7,7 +7,8 @@
  *     answer_later dbname=bank approve 1                    in another process, days later
  *     answer_later dbname=bank reject 1 'no such account'
  *
- * An outbox-relay beside the database sends the replies.
+ * An outbox-relay beside the database sends the replies. The saga that asks gives
+ * this step a timeout_ms of days: by default it turns round after 5 times 30 s.
  */
 #include <libpq-fe.h>
 #include <saga/consumer.h>

@@ -81,7 +81,7 @@ struct saga_consumer_options {
     int32_t batch_ms;     /* transactions that take longer are made of fewer messages the next time;
                              default 200 */
     int32_t attempts_max; /* so often a handler may fail on a message before it is parked; default
-                             10; -1: for ever */
+                             10, about half a minute by default; -1: for ever */
     int32_t mode;         /* SAGA_MODE_*; default SAGA_MODE_REDIS_INBOX */
     int32_t drain_ms;     /* after saga_consumer_stop(): so long at most for what was taken already;
                              default 0: only the batch at hand is finished */
@@ -125,14 +125,15 @@ enum { SAGA_HANDLER_RETRY = 1 };
  * Returns 0: commit; SAGA_HANDLER_RETRY or a negative code: everything is
  * rolled back, and the message comes again after a growing delay. Until then the
  * later messages of its key wait, and all others go on, up to 1000 of its
- * partition. After attempts_max failures (counted anew when the process starts
- * anew) it is parked, and the later ones of its key behind it, in
- * idempotency.parked: others go on, and the key waits for idempotency.retry() or
- * idempotency.discard(). What is tried again then is handed over in its order, in
- * a transaction of its own, however old it is; if it fails, it is parked again at
- * once. A negative code is logged together with err->message. Any other
- * number counts as an error too, and so does a handler that has left the
- * transaction failed, or tried to end it.
+ * partition. After attempts_max failures, SAGA_HANDLER_RETRY among them (counted
+ * anew when the process starts anew), it is parked, and the later ones of its key
+ * behind it, in idempotency.parked: others go on, and the key waits for
+ * idempotency.retry(), or until idempotency.discard() has taken all of them out.
+ * So something that is away for longer parks every key that needs it. What is
+ * tried again is handed over in its order, in a transaction of its own, however
+ * old it is; if it fails, it is parked again at once. A negative code is logged
+ * together with err->message. Any other number counts as an error too, and so
+ * does a handler that has left the transaction failed, or tried to end it.
  *
  * The same message is handed over again after a crash, a lost connection or a
  * rollback, but never after its transaction has committed.
@@ -175,8 +176,10 @@ SAGA_API SAGA_MUSTCHECK int saga_consumer_subscribe_batch(struct saga_consumer *
 /*
  * Takes part in sagas: handles the commands that arrive on `command_topic`
  * with the step functions of `commands`, and enqueues the replies. A command
- * that was answered already gets the same answer again. `commands` and `user`
- * (handed to the step functions) must outlive the consumer.
+ * that was answered already gets the same answer again. One whose function keeps
+ * failing, or says SAGA_RETRY, is parked as above, and the later ones of its saga
+ * behind it, its compensation too. `commands` and `user` (handed to the step
+ * functions) must outlive the consumer.
  *
  * Returns as saga_consumer_subscribe(); SAGA_EINVAL also if the definition is
  * not valid, the message says why, and in SAGA_MODE_REDIS.

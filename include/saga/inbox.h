@@ -62,7 +62,10 @@ SAGA_API SAGA_MUSTCHECK int saga_inbox_enter(PGconn *tx, const char *consumer,
  * The guard: the same for whatever else may be asked twice and brings a key of
  * its own, such as an HTTP request with an Idempotency-Key, or a cron job.
  * The key is entered, the effect is written, the response is stored, all in one
- * transaction; a repetition gets the stored response.
+ * transaction; a repetition gets the stored response. Its key is remembered for
+ * seven days, or as idempotency.keep('guard', ...) says; after that it is new, and
+ * the request is carried out again. Consumers forget what is older; where none
+ * runs, call the SQL function idempotency.clean_up() now and then.
  */
 enum {
     SAGA_GUARD_FRESH = 0,    /* carry it out, then saga_guard_answer(), then commit */
@@ -72,8 +75,8 @@ enum {
 };
 
 struct saga_guard {
-    const char *scope; /* what the keys belong to: the endpoint and its client */
-    const char *key;
+    const char *scope; /* what the keys belong to: the endpoint and its client; 1 to 255 bytes */
+    const char *key;   /* 1 to 255 bytes */
     struct saga_bytes fingerprint; /* a hash of the request, or the request itself */
     int32_t wait_ms;               /* for a transaction that is at it; 0: 5000 */
     int32_t reserved0;
@@ -91,7 +94,8 @@ struct saga_response {
  * Enters `guard` in the transaction open on `tx`; its key is taken only if that
  * commits. `verdict` receives SAGA_GUARD_*. With SAGA_GUARD_ANSWERED `stored`
  * receives the response; free() its body.data when done (NULL where none was
- * stored). With the other verdicts it is zero.
+ * stored; otherwise a NUL stands behind it). With the other verdicts it is zero.
+ * Whatever the verdict is, the transaction goes on.
  *
  * Use READ COMMITTED: in stricter levels a concurrent repetition ends as
  * SAGA_EDB with sqlstate 40001; roll back and call again.
@@ -101,7 +105,8 @@ struct saga_response {
  *   SAGA_ENOTX   no transaction is open on `tx`
  *   SAGA_ENOMEM
  *   SAGA_ESCHEMA the schema is missing: run `sagactl migrate up`
- *   SAGA_EDB     the server refused; the caller's transaction is aborted
+ *   SAGA_EDB     the server refused, a scope or key that is too long for instance
+ *                (23514); the caller's transaction is aborted
  */
 SAGA_API SAGA_MUSTCHECK int saga_guard_enter(PGconn *tx, const struct saga_guard *guard,
                                              int32_t *verdict, struct saga_response *stored,

@@ -63,7 +63,8 @@ enum {
     SAGA_DONE = 0,   /* done, or undone */
     SAGA_WAIT = 1,   /* in hand; the answer will come as a reply (a participant's by
                         saga_reply()), else the timeout */
-    SAGA_RETRY = 2,  /* not now: call again later */
+    SAGA_RETRY = 2,  /* not now: call again later; of a participant attempts_max times
+                        at most, see saga_consumer_participate() */
     SAGA_REFUSED = 3 /* a business refusal: the step is known not to be done */
 };
 
@@ -87,7 +88,8 @@ struct saga_step {
                                  the saga turns round or, behind the pivot, parks */
     int32_t first_delay_ms;   /* before the second attempt, then doubling; default 200 */
     int32_t longest_delay_ms; /* default 30000 */
-    int32_t timeout_ms;       /* of SAGA_WAIT and of a command's reply; default 30000 */
+    int32_t timeout_ms;       /* of SAGA_WAIT and of a command's reply; default 30000. An
+                                 answer has attempts_max times as long to come */
 };
 
 /* A table of steps. Constant: it and all it points to outlive every call. */
@@ -340,15 +342,16 @@ SAGA_API SAGA_MUSTCHECK int saga_command_handle(PGconn *tx, const char *consumer
  *
  * `outcome` is SAGA_DONE with `values` for the saga (NULL: none; those that the
  * function has set are kept, too) and maybe a remark as `reason`; or
- * SAGA_REFUSED with a `reason` and no values: then the step counts as not done
- * and will not be compensated, so undo here what the function wrote when it
- * took it in hand. A compensation cannot be refused.
+ * SAGA_REFUSED with a `reason` (NULL: "refused without a reason") and no values:
+ * then the step counts as not done and will not be compensated, so undo here what
+ * the function wrote when it took it in hand. A compensation cannot be refused.
  *
- * Given again, the same answer changes nothing and writes no second reply. When
- * the command comes again before it is answered, nothing happens; afterwards it
- * gets this answer. It does not wait for its answer for ever: after the step's
- * timeout_ms and attempts the saga turns round, and the compensation is called
- * although nobody has answered. From then on an answer is too late.
+ * Given again, the same answer (outcome, reason and values) changes nothing and
+ * writes no second reply. When the command comes again before it is answered,
+ * nothing happens; afterwards it gets this answer. It does not wait for its answer
+ * for ever: after the step's timeout_ms and attempts the saga turns round, and the
+ * compensation is called although nobody has answered. From then on an answer is
+ * too late.
  *
  * One round trip. Waits while another transaction answers or compensates the
  * same step; READ COMMITTED, as saga_command_handle().
