@@ -118,6 +118,9 @@ open_gate(struct saga_consumer *consumer, struct saga_error *err)
         .timeout_ms = consumer->options.redis_timeout_ms,
         .lease_ms = consumer->options.lease_ms,
         .window_ms = consumer->options.window_ms,
+        .without = consumer->options.mode == SAGA_MODE_REDIS
+                       ? "Redis is of no use; nothing is applied before it answers again"
+                       : "Redis is of no use; going on without it, the inbox recognises duplicates",
         .log = &consumer->options.log,
     };
 

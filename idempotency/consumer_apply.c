@@ -166,13 +166,13 @@ count_success(struct saga_consumer *consumer, const struct taken *taken)
         atomic_fetch_add(&counters->applied, 1);
     else
         atomic_fetch_add(&counters->duplicates_by_inbox, 1);
-    if (record->flaw != NULL)
+    if (taken->forged || taken->verdict == SAGA_INBOX_CONFLICT)
+        alarm_conflict(consumer, &record->public);
+    else if (record->flaw != NULL)
         log_event(&consumer->options.log, SAGA_LOG_WARNING, "a message went to the quarantine",
                   LOG_TEXT("reason", record->flaw), LOG_TEXT("topic", record->public.topic),
                   LOG_INT("partition", record->public.partition),
                   LOG_INT("offset", record->public.offset));
-    else if (taken->verdict == SAGA_INBOX_CONFLICT)
-        alarm_conflict(consumer, &record->public);
     else if (taken->parked && taken->given_up != NULL)
         alarm_parked(consumer, taken);
 }

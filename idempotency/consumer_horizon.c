@@ -99,7 +99,11 @@ length_text(char text[32], int64_t ms)
 {
     if (ms < 0)
         return "for ever";
-    if (ms < 2 * (int64_t)DAY_MS)
+    if (ms < 120000)
+        snprintf(text, 32, "%.1f s", (double)ms / 1000);
+    else if (ms < 2 * 3600000)
+        snprintf(text, 32, "%.1f min", (double)ms / 60000);
+    else if (ms < 2 * (int64_t)DAY_MS)
         snprintf(text, 32, "%.1f h", (double)ms / 3600000);
     else
         snprintf(text, 32, "%.1f days", (double)ms / DAY_MS);

@@ -175,6 +175,7 @@ marks_lease(struct saga_consumer *consumer, struct taken *taken)
     }
     if (question.verdict == GATE_GO && gate_circuit(consumer->gate) == GATE_CLOSED) {
         taken->record.flaw = "same id, other contents: its mark in Redis is not of this message";
+        taken->forged = true;
         return true;
     }
     /* Nobody is there to tell, or somebody is at it: until his lease ends. */

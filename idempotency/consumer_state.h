@@ -35,6 +35,7 @@ struct taken {
     bool parked;      /* in the transaction at hand: no handler sees it */
     int32_t verdict;  /* of the inbox */
     bool waited;      /* for the one who has marked it busy */
+    bool forged;      /* its mark in Redis is of other contents */
     bool unknown;     /* a COMMIT of it got no answer */
     bool alone;       /* in a transaction of its own: the batch that it was in has failed */
     struct incoming record; /* last: what is above is zeroed for the next one */

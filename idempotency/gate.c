@@ -34,6 +34,7 @@ gate_new(struct gate **made, const struct gate_options *options, struct saga_err
         return rc;
     }
     gate->log = options->log;
+    gate->without = options->without;
     gate->timeout_ms = options->timeout_ms;
     snprintf(gate->lease, sizeof gate->lease, "%" PRId32, options->lease_ms);
     snprintf(gate->window, sizeof gate->window, "%" PRId32, options->window_ms);
@@ -79,10 +80,9 @@ log_outage(struct gate *gate, int64_t now, const char *said)
         gate->unlogged += gate->failures == 1;
         return;
     }
-    log_event(gate->log, SAGA_LOG_WARNING,
-              "Redis is of no use; going on without it, the inbox recognises duplicates",
-              LOG_TEXT("redis", gate->address.host), LOG_INT("port", gate->address.port),
-              LOG_TEXT("said", said), LOG_INT("unlogged_outages", gate->unlogged - is_counted));
+    log_event(gate->log, SAGA_LOG_WARNING, gate->without, LOG_TEXT("redis", gate->address.host),
+              LOG_INT("port", gate->address.port), LOG_TEXT("said", said),
+              LOG_INT("unlogged_outages", gate->unlogged - is_counted));
     gate->log_at_ms = now + LASTING_LOG_MS;
     gate->unlogged = 0;
     gate->outage_logged = true;

@@ -46,7 +46,8 @@ struct gate_options {
     bool remote;        /* another host's Redis is wanted, in clear text */
     int32_t timeout_ms; /* for one round trip, connecting included */
     int32_t lease_ms, window_ms;
-    const struct saga_log *log; /* must outlive the gate */
+    const char *without;        /* Redis is of no use: what follows; must outlive the gate */
+    const struct saga_log *log; /* the same */
 };
 
 struct gate;

@@ -12,6 +12,7 @@ struct gate {
     struct gate_address address;
     struct wire wire;
     const struct saga_log *log;
+    const char *without; /* what is said when Redis is of no use */
     char token[GATE_TOKEN_LEN + 1], busy[5 + GATE_TOKEN_LEN + 1];
     char lease[16], window[16]; /* milliseconds, as the command wants them */
     int32_t timeout_ms;

@@ -31,9 +31,11 @@ free_gate(void *gate)
 static struct gate *
 given_gate(const char *address, int32_t lease_ms, int32_t window_ms)
 {
-    const struct gate_options options = {
-        .address = address, .timeout_ms = 200, .lease_ms = lease_ms, .window_ms = window_ms
-    };
+    const struct gate_options options = { .without = "without",
+                                          .address = address,
+                                          .timeout_ms = 200,
+                                          .lease_ms = lease_ms,
+                                          .window_ms = window_ms };
     struct gate *gate = NULL;
     struct saga_error err;
 
@@ -437,6 +439,7 @@ START_TEST(test_gate_logs_a_redis_that_comes_and_goes_once_in_ten_seconds)
                                           .timeout_ms = 200,
                                           .lease_ms = 30000,
                                           .window_ms = 30000,
+                                          .without = "Redis is of no use",
                                           .log = &log };
     struct gate *gate = NULL;
 

@@ -86,9 +86,9 @@ START_TEST(test_consumer_with_redis_alone_says_that_the_window_is_short)
     ALTER_TOPIC(fixture->topic, "retention.ms=7200000");
     start_running(GIVEN_CONSUMER(fixture, .log = note, .redis = redis_address(),
                                  .mode = SAGA_MODE_REDIS, .window_ms = 1800000));
-    WAIT_UNTIL(
-        has_said(text_of("%s; 2.0 h; 0.5 h; 1.5 h; the consumer's window_ms", fixture->topic)),
-        10000);
+    WAIT_UNTIL(has_said(text_of("%s; 2.0 h; 30.0 min; 90.0 min; the consumer's window_ms",
+                                fixture->topic)),
+               10000);
 }
 END_TEST
 

@@ -41,6 +41,7 @@ START_TEST(test_redis_mode_drops_duplicates_within_the_window_and_keeps_no_rows)
     expect_effects(fixture, 5, 5);
     ck_assert_int_eq(stats_of(consumer).duplicates_by_mark, 10);
     ck_assert_int_eq(stats_of(consumer).quarantined, 1);
+    ck_assert_int_eq(stats_of(consumer).conflicts, 1);
     ck_assert_int_eq(db_int(fixture->conn, "SELECT count(*) FROM idempotency.inbox"), 0);
     ck_assert_int_eq(postgres_offset(fixture, 0), 16);
 }
@@ -226,19 +227,30 @@ START_TEST(test_redis_mode_tells_a_handler_that_its_lease_is_lost_i5)
 }
 END_TEST
 
+static void
+note_waiting(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)user;
+    (void)level;
+    (void)fields;
+    if (strstr(message, "nothing is applied before it answers") != NULL)
+        atomic_fetch_add(&calls, 1);
+}
+
 /* Nobody is there to tell, and nothing else knows. */
 START_TEST(test_redis_mode_waits_for_redis)
 {
     struct server *server = GIVEN_SERVER("redis");
     struct fixture *fixture = given_consumer_fixture(1);
-    struct saga_consumer *consumer =
-        GIVEN_CONSUMER(fixture, .redis = server->address, .mode = SAGA_MODE_REDIS);
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .redis = server->address,
+                                                    .mode = SAGA_MODE_REDIS, .log = note_waiting);
 
     server_freeze(server);
     produce_messages(fixture, 0, 2);
     start_running(consumer);
     WAIT_UNTIL(stats_of(consumer).circuit != SAGA_CIRCUIT_CLOSED, 20000);
     STAYS_TRUE(effects_are(fixture, 0, 0), 200);
+    ck_assert_int_eq(atomic_load(&calls), 1);
     server_thaw(server);
     WAIT_UNTIL(effects_are(fixture, 2, 2), 20000);
     free_consumer(consumer);
