@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 DROP FUNCTION idempotency.discard(text, uuid, text);
+DROP FUNCTION idempotency.retry_all(text, text, text);
 DROP FUNCTION idempotency.retry(text, text, bytea, text);
 DROP FUNCTION idempotency.park_again(bigint, text);
 DROP FUNCTION idempotency.take_retried(text, text[], integer);

@@ -102,7 +102,8 @@ COMMENT ON COLUMN idempotency.audit.verb IS
     'retry or discard, of parked messages; release or reject, of the quarantine''s; keep, of a retention';
 COMMENT ON COLUMN idempotency.audit.consumer IS 'consumer group of what it was done to';
 COMMENT ON COLUMN idempotency.audit.topic IS 'its topic; with keep: what is kept';
-COMMENT ON COLUMN idempotency.audit.key IS 'its key';
+COMMENT ON COLUMN idempotency.audit.key IS
+    'its key; NULL: those without one, or, where the reason says so, all';
 COMMENT ON COLUMN idempotency.audit.message_id IS 'the message; NULL: all of the key';
 COMMENT ON COLUMN idempotency.audit.reason IS 'why, in the operator''s words';
 
@@ -258,6 +259,42 @@ COMMENT ON FUNCTION idempotency.retry(text, text, bytea, text) IS
     'key flow again; key NULL: the messages without a key. What fails again stays parked with its '
     'new error. Not parked: P0002. No reason: 22023';
 
+-- The keys are locked first, and in order: two of these at once take turns, and what is counted
+-- is what is asked for.
+CREATE FUNCTION idempotency.retry_all(consumer text, topic text, reason text,
+                                      OUT keys bigint, OUT without_key bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    asked bigint;
+BEGIN
+    PERFORM FROM idempotency.parked_key k
+      WHERE k.consumer = retry_all.consumer AND k.topic = retry_all.topic
+      ORDER BY k.key FOR NO KEY UPDATE;
+    SELECT count(DISTINCT p.key), count(*) FILTER (WHERE p.key IS NULL) INTO keys, without_key
+      FROM idempotency.parked p
+     WHERE p.consumer = retry_all.consumer AND p.topic = retry_all.topic;
+    IF keys + without_key = 0 THEN
+        RAISE no_data_found USING MESSAGE = format('nothing of topic "%s" is parked by consumer "%s"',
+                                                   retry_all.topic, retry_all.consumer);
+    END IF;
+    asked := idempotency.note('retry', retry_all.consumer, retry_all.topic, NULL, NULL,
+        CASE WHEN btrim(retry_all.reason) <> ''
+             THEN format('all keys (%s), messages without a key (%s): %s', keys, without_key,
+                         retry_all.reason) END);
+    UPDATE idempotency.parked_key k SET request = asked
+     WHERE k.consumer = retry_all.consumer AND k.topic = retry_all.topic;
+    UPDATE idempotency.parked p SET request = asked
+     WHERE p.consumer = retry_all.consumer AND p.topic = retry_all.topic
+       AND NOT EXISTS (SELECT FROM idempotency.parked_key k
+                        WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.key = p.key);
+END
+$$;
+COMMENT ON FUNCTION idempotency.retry_all(text, text, text) IS
+    'idempotency.retry of all keys of this topic and of the messages without a key, with one row of '
+    'the audit. Returns how many. Nothing is parked: P0002. No reason: 22023';
+
 -- Who is at the key just now, for as long as a handler takes, is not waited for.
 CREATE FUNCTION idempotency.discard(consumer text, message_id uuid, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -313,7 +350,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['TABLE idempotency.parked', 'TABLE idempotency.parked_key',
         'TABLE idempotency.audit', 'FUNCTION idempotency.note', 'FUNCTION idempotency.park',
         'FUNCTION idempotency.take_retried', 'FUNCTION idempotency.park_again',
-        'FUNCTION idempotency.retry', 'FUNCTION idempotency.discard'] LOOP
+        'FUNCTION idempotency.retry', 'FUNCTION idempotency.retry_all',
+        'FUNCTION idempotency.discard'] LOOP
         EXECUTE 'ALTER ' || name || ' OWNER TO saga_owner';
     END LOOP;
 END
@@ -324,8 +362,10 @@ GRANT SELECT ON idempotency.parked, idempotency.parked_key, idempotency.audit
 REVOKE EXECUTE ON FUNCTION idempotency.note(text, text, text, bytea, uuid, text),
     idempotency.park(text, text, bytea, uuid, bytea, integer, bigint, text[], bytea, text, integer),
     idempotency.take_retried(text, text[], integer), idempotency.park_again(bigint, text),
-    idempotency.retry(text, text, bytea, text), idempotency.discard(text, uuid, text) FROM PUBLIC;
+    idempotency.retry(text, text, bytea, text), idempotency.retry_all(text, text, text),
+    idempotency.discard(text, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     idempotency.park(text, text, bytea, uuid, bytea, integer, bigint, text[], bytea, text, integer),
     idempotency.take_retried(text, text[], integer), idempotency.park_again(bigint, text),
-    idempotency.retry(text, text, bytea, text), idempotency.discard(text, uuid, text) TO saga_app;
+    idempotency.retry(text, text, bytea, text), idempotency.retry_all(text, text, text),
+    idempotency.discard(text, uuid, text) TO saga_app;

@@ -64,6 +64,12 @@
     "SELECT pg_catalog.json_build_object('consumer', $1::text, 'topic', $2::text,"                 \
     "       'key', $3::text, 'request', 'retry')::text"                                            \
     "  FROM idempotency.retry($1, $2, pg_catalog.decode($3, 'escape'), $4)"
+#define SQL_INBOX_RETRY_ALL                                                                        \
+    "SELECT pg_catalog.json_build_object('consumer', $1::text, 'topic', $2::text,"                 \
+    "       'keys', a.keys, 'without_key', a.without_key, 'request', 'retry')::text,"              \
+    "       pg_catalog.format('retry is asked for (keys: %s; messages without a key: %s); the"     \
+    " consumer carries it out (sagactl inbox parked shows what is left)', a.keys, a.without_key)"  \
+    "  FROM idempotency.retry_all($1, $2, $3) AS a"
 #define SQL_INBOX_DISCARD                                                                          \
     "SELECT pg_catalog.json_build_object('consumer', $1::text, 'id', $2::uuid,"                    \
     "       'discarded', true)::text FROM idempotency.discard($1, $2, $3)"

@@ -79,6 +79,7 @@ inbox_horizon(struct call *call)
 
 /* --- changing something --------------------------------------------------------- */
 
+/* `said` NULL: the statement's second column says it. */
 static int
 request(struct call *call, const char *sql, const struct pg_arg *args, int n_args, const char *said)
 {
@@ -89,7 +90,9 @@ request(struct call *call, const char *sql, const struct pg_arg *args, int n_arg
     if (rc == 0)
         rc = pg_exec(&call->pg, sql, args, n_args, &rows, &err);
     if (rc == 0)
-        puts(call->options.json ? pg_text(&rows, 0, 0) : said);
+        puts(call->options.json ? pg_text(&rows, 0, 0)
+             : said != NULL     ? said
+                                : pg_text(&rows, 0, 1));
     pg_rows_clear(&rows);
     return finish(rc, &err);
 }
@@ -124,6 +127,15 @@ inbox_reject(struct call *call)
 int
 inbox_retry(struct call *call)
 {
+    if (call->options.all && call->n_words > 2) {
+        complain("inbox retry: a key, or --all");
+        return EXIT_USAGE;
+    }
+    if (call->options.all)
+        return request(call, SQL_INBOX_RETRY_ALL,
+                       PG_ARGS(PG_TEXT(call->words[0]), PG_TEXT(call->words[1]),
+                               PG_TEXT(call->options.reason)),
+                       NULL);
     return request(call, SQL_INBOX_RETRY,
                    PG_ARGS(PG_TEXT(call->words[0]), PG_TEXT(call->words[1]), PG_TEXT(word(call, 2)),
                            PG_TEXT(call->options.reason)),

@@ -35,7 +35,7 @@ static const char usage_text[] =
     "  inbox release N --reason WHY  has one applied all the same; inbox reject N: never\n"
     "  inbox parked [CONSUMER [TOPIC]]  what handlers could not apply (--limit)\n"
     "  inbox retry CONSUMER TOPIC [KEY] --reason WHY  lets the consumer try again; without KEY\n"
-    "                         those that have none\n"
+    "                         those that have none; all of the topic: --all\n"
     "  inbox discard CONSUMER ID --reason WHY  gives one parked message up; those behind it\n"
     "                         wait for inbox retry\n"
     "  inbox waiting [CONSUMER]  commands in hand that are not answered, with the tokens that\n"
@@ -108,7 +108,7 @@ static const struct verb {
     { "inbox", "release", inbox_release, "r", 30000, 1, 1, " N --reason WHY" },
     { "inbox", "reject", inbox_reject, "r", 30000, 1, 1, " N --reason WHY" },
     { "inbox", "parked", inbox_parked, "l", 30000, 0, 2, " [CONSUMER [TOPIC]]" },
-    { "inbox", "retry", inbox_retry, "r", 30000, 2, 3, " CONSUMER TOPIC [KEY] --reason WHY" },
+    { "inbox", "retry", inbox_retry, "ra", 30000, 2, 3, " CONSUMER TOPIC [KEY] --reason WHY" },
     { "inbox", "discard", inbox_discard, "r", 30000, 2, 2, " CONSUMER ID --reason WHY" },
     { "inbox", "waiting", inbox_waiting, "l", 30000, 0, 1, " [CONSUMER]" },
     { "inbox", "horizon", inbox_horizon, "", 30000, 0, 0, "" },

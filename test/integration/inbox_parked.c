@@ -303,6 +303,42 @@ START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
 }
 END_TEST
 
+/* After an outage: each key, those without one, and one that was released and failed. */
+START_TEST(test_all_that_a_topic_has_parked_is_retried_at_once)
+{
+    const char *a = new_id(), *b = new_id(), *c = new_id(), *none = new_id(), *released = new_id();
+    struct answer answer;
+
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "--all", "--reason", "x"), 3, "nothing of topic");
+    park(conn, "'k'", a, "'broken'");
+    park(conn, "'k'", b, "NULL");
+    park(conn, "'l'", c, "'broken'");
+    park(conn, "NULL", none, "'broken'");
+    park(conn, "'m'", released, "'broken'");
+    db_exec(conn, "DELETE FROM idempotency.parked_key WHERE key = 'm'");
+    db_exec(conn, "SELECT idempotency.park(x.c, x.t, 'k', outbox.uuid_v7(), 'x', 0, 7, '{a,1}',"
+                  " 'payload', 'broken', 1) FROM (VALUES ('c', 'other'), ('other', 't')) x (c, t)");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "k", "--all", "--reason", "x"), 2, "or --all");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "--all"), 2, "--reason");
+    answer = INBOX("retry", "c", "t", "--all", "--reason", "the bank is back");
+    EXPECT_ANSWER(answer, 0, "(keys: 3; messages without a key: 1)");
+    EXPECT_ANSWER(INBOX("retry", "c", "t", "--all", "--reason", "again", "--json"), 0,
+                  "\"keys\" : 3");
+    ck_assert_str_eq(take(conn, 10), text_of("%s,%s", a, b)); /* in the order of their key */
+    ck_assert_str_eq(take(conn, 10), c);
+    ck_assert_str_eq(take(conn, 10), text_of("%s,%s", none, released));
+    ck_assert_str_eq(take(conn, 10), "");
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(consumer || '/' || topic, ',' ORDER BY id)"
+                                   " FROM idempotency.parked"),
+                     "c/other,other/t");
+    ck_assert_int_eq(db_int(conn, "SELECT count(request) FROM idempotency.parked_key"), 0);
+    ck_assert_str_eq(db_text(conn, "SELECT string_agg(verb || ' ' || reason, ', ' ORDER BY id)"
+                                   " FROM idempotency.audit"),
+                     "retry all keys (3), messages without a key (1): the bank is back,"
+                     " retry all keys (3), messages without a key (1): again");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -316,7 +352,8 @@ main(void)
                        test_released_message_is_a_duplicate_when_it_is_read_again,
                        test_commands_in_hand_are_shown_until_they_are_answered,
                        test_commands_in_hand_are_found_without_reading_the_whole_barrier,
-                       test_parked_messages_are_shown_retried_and_discarded_by_sagactl),
+                       test_parked_messages_are_shown_retried_and_discarded_by_sagactl,
+                       test_all_that_a_topic_has_parked_is_retried_at_once),
         .setup = setup,
     });
 }
