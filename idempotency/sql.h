@@ -18,7 +18,7 @@
 /* Asked at once, so that a schema of another version shows before the first message: what the
  * statements below need that has not always been there, or may go. */
 #define SQL_SCHEMA                                                                                 \
-    "SELECT o.open_in, q.hash, k.request, p.request, h.keep,"                                      \
+    "SELECT o.open_in, q.hash, k.request, p.request, h.keep_inbox,"                                \
     " 'idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[])'::regprocedure,"    \
     " 'idempotency.known(text, uuid[])'::regprocedure,"                                            \
     " 'idempotency.park(text, text, bytea, uuid, bytea, integer, bigint, text[], bytea, text,"     \
@@ -116,8 +116,8 @@
 
 /* In milliseconds: how long an id of version 7 is known, and how long another one. */
 #define SQL_HORIZON                                                                                \
-    "SELECT (EXTRACT(epoch FROM keep) * 1000)::int8, (EXTRACT(epoch FROM keep_foreign) *"          \
-    " 1000)::int8 FROM idempotency.horizon"
+    "SELECT (EXTRACT(epoch FROM keep_inbox) * 1000)::int8,"                                        \
+    "       (EXTRACT(epoch FROM keep_foreign) * 1000)::int8 FROM idempotency.horizon"
 
 /* One step of forgetting. */
 #define SQL_CLEAN_UP "SELECT did, what, n, held_by FROM idempotency.clean_up()"

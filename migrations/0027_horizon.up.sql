@@ -31,23 +31,26 @@ CREATE VIEW idempotency.horizon AS
            to_timestamp((floor(extract(epoch FROM clock_timestamp()) / 86400)::float8 + 2) * 86400)
                AS newest,
            interval '1 day' AS slot,
-           (SELECT keep FROM idempotency.retention WHERE what = 'inbox') AS keep,
+           (SELECT keep FROM idempotency.retention WHERE what = 'inbox') AS keep_inbox,
            (SELECT keep FROM idempotency.retention WHERE what = 'foreign') AS keep_foreign,
            to_timestamp(pg_sequence_last_value('idempotency.barrier_mark') * 86400.0)
                AS oldest_saga,
-           (SELECT keep FROM idempotency.retention WHERE what = 'barrier') AS keep_sagas;
+           (SELECT keep FROM idempotency.retention WHERE what = 'barrier') AS keep_barrier,
+           (SELECT keep FROM idempotency.retention WHERE what = 'guard') AS keep_guard;
 
 COMMENT ON VIEW idempotency.horizon IS 'one row: between which times messages are known';
 COMMENT ON COLUMN idempotency.horizon.oldest IS
     'a message-id of before this goes to the quarantine: whether it was applied is not known any more';
 COMMENT ON COLUMN idempotency.horizon.newest IS 'and so does one of this time or later';
 COMMENT ON COLUMN idempotency.horizon.slot IS 'in such steps messages are forgotten';
-COMMENT ON COLUMN idempotency.horizon.keep IS 'for so long they are known at least';
+COMMENT ON COLUMN idempotency.horizon.keep_inbox IS 'for so long they are known at least';
 COMMENT ON COLUMN idempotency.horizon.keep_foreign IS
     'for so long those are whose ids are not of version 7';
 COMMENT ON COLUMN idempotency.horizon.oldest_saga IS
     'a command of a saga that began before this is answered "unknown"';
-COMMENT ON COLUMN idempotency.horizon.keep_sagas IS 'for so long answers to sagas are kept at least';
+COMMENT ON COLUMN idempotency.horizon.keep_barrier IS
+    'for so long answers to sagas are kept at least';
+COMMENT ON COLUMN idempotency.horizon.keep_guard IS 'for so long keys of requests are';
 
 CREATE FUNCTION idempotency.keep(what text, keep interval, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER

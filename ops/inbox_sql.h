@@ -86,7 +86,8 @@
                    " w.token FROM (" SQL_WAITING ") AS w"
 
 #define SQL_HORIZON                                                                                \
-    "SELECT h.oldest, h.newest, h.keep, h.keep_foreign, h.oldest_saga, h.keep_sagas,"              \
+    "SELECT h.oldest, h.newest, h.keep_inbox, h.keep_foreign, h.oldest_saga,"                      \
+    "       h.keep_barrier, h.keep_guard,"                                                         \
     " (SELECT count(*) FROM idempotency.quarantine q WHERE q.state = 'held') AS quarantined,"      \
     " (SELECT count(*) FROM idempotency.parked) AS parked"                                         \
     " FROM idempotency.horizon h"

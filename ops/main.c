@@ -40,7 +40,7 @@ static const char usage_text[] =
     "                         wait for inbox retry\n"
     "  inbox waiting [CONSUMER]  commands in hand that are not answered, with the tokens that\n"
     "                         idempotency.reply() needs (--limit)\n"
-    "  inbox horizon          between which times messages are known\n"
+    "  inbox horizon          between which times messages are known, and how long all is kept\n"
     "  migrate up             applies the migrations that the database lacks\n"
     "  migrate down [N]       undoes the last N (1): drops tables with what is in them (--all,\n"
     "                         --force)\n"

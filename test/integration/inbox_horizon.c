@@ -320,7 +320,7 @@ START_TEST(test_horizon_tells_what_is_known_and_keep_has_bounds)
     ck_assert_int_eq(db_int(conn,
                             "SELECT (date_trunc('day', now() AT TIME ZONE 'UTC') -"
                             " (oldest AT TIME ZONE 'UTC') = '7 days' AND newest > now() + '1 day'"
-                            " AND keep = '7 days')::int FROM idempotency.horizon"),
+                            " AND keep_inbox = '7 days')::int FROM idempotency.horizon"),
                      1);
     ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.keep('inbox', '30 days', 'x')"), "22023");
     ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.keep('nothing', '3 days', 'x')"),

@@ -303,6 +303,19 @@ START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
 }
 END_TEST
 
+START_TEST(test_horizon_shows_how_long_everything_is_kept_under_the_names_that_set_it)
+{
+    static const char *const what[] = { "inbox", "foreign", "barrier", "guard" };
+    struct answer answer;
+
+    for (int i = 0; i < 4; i++)
+        db_exec(conn, "SELECT idempotency.keep('%s', '%d days', 'test')", what[i], 11 + i);
+    answer = INBOX("horizon", "--json");
+    for (int i = 0; i < 4; i++)
+        EXPECT_ANSWER(answer, 0, text_of("\"keep_%s\":\"%d days\"", what[i], 11 + i));
+}
+END_TEST
+
 /* After an outage: each key, those without one, and one that was released and failed. */
 START_TEST(test_all_that_a_topic_has_parked_is_retried_at_once)
 {
@@ -353,7 +366,8 @@ main(void)
                        test_commands_in_hand_are_shown_until_they_are_answered,
                        test_commands_in_hand_are_found_without_reading_the_whole_barrier,
                        test_parked_messages_are_shown_retried_and_discarded_by_sagactl,
-                       test_all_that_a_topic_has_parked_is_retried_at_once),
+                       test_all_that_a_topic_has_parked_is_retried_at_once,
+                       test_horizon_shows_how_long_everything_is_kept_under_the_names_that_set_it),
         .setup = setup,
     });
 }
