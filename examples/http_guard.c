@@ -146,7 +146,7 @@ handle(void *conninfo, struct MHD_Connection *connection, const char *url, const
     key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Idempotency-Key");
     if (strcmp(method, "POST") != 0 || strcmp(url, "/payments") != 0)
         answer = problem(404, "POST /payments is all there is");
-    else if (key == NULL || *key == '\0' || strlen(key) > 255)
+    else if (key == NULL || *key == '\0' || strlen(key) > SAGA_GUARD_NAME_MAX)
         answer = problem(400, "a header Idempotency-Key of 1 to 255 bytes is needed");
     else if (request->len == BODY_MAX)
         answer = problem(413, "the body is too long");

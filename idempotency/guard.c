@@ -16,6 +16,15 @@
 enum { WAIT_MS = 5000 };
 
 static int
+refuse_length(const char *what, const char *text, struct saga_error *err)
+{
+    return error_set(err, SAGA_ELIMIT,
+                     "the %s has %zu bytes, and at most %d are allowed: refuse the request, or "
+                     "enter a hash of the %s in its place",
+                     what, strlen(text), SAGA_GUARD_NAME_MAX, what);
+}
+
+static int
 check_arguments(PGconn *tx, const struct saga_guard *guard, struct saga_error *err)
 {
     error_clear(err);
@@ -25,6 +34,10 @@ check_arguments(PGconn *tx, const struct saga_guard *guard, struct saga_error *e
         return error_set(err, SAGA_EINVAL, "no scope: say what the key belongs to");
     if (guard->key == NULL || *guard->key == '\0')
         return error_set(err, SAGA_EINVAL, "no key");
+    if (strlen(guard->scope) > SAGA_GUARD_NAME_MAX)
+        return refuse_length("scope", guard->scope, err);
+    if (strlen(guard->key) > SAGA_GUARD_NAME_MAX)
+        return refuse_length("key", guard->key, err);
     return pg_check_tx(tx, err);
 }
 

@@ -74,9 +74,11 @@ enum {
     SAGA_GUARD_BUSY = 3      /* somebody is at it and has not ended: let the client come again */
 };
 
+enum { SAGA_GUARD_NAME_MAX = 255 }; /* bytes */
+
 struct saga_guard {
-    const char *scope; /* what the keys belong to: the endpoint and its client; 1 to 255 bytes */
-    const char *key;   /* 1 to 255 bytes */
+    const char *scope; /* what the keys belong to: the endpoint and its client; not empty */
+    const char *key;   /* not empty */
     struct saga_bytes fingerprint; /* a hash of the request, or the request itself */
     int32_t wait_ms;               /* for a transaction that is at it; 0: 5000 */
     int32_t reserved0;
@@ -102,11 +104,12 @@ struct saga_response {
  *
  * Returns 0, or
  *   SAGA_EINVAL  no scope, no key, or `tx` is in pipeline mode
+ *   SAGA_ELIMIT  scope or key is longer than SAGA_GUARD_NAME_MAX; a client's key that may be so
+ *                long is best refused, as a bad request. The transaction goes on
  *   SAGA_ENOTX   no transaction is open on `tx`
  *   SAGA_ENOMEM
  *   SAGA_ESCHEMA the schema is missing: run `sagactl migrate up`
- *   SAGA_EDB     the server refused, a scope or key that is too long for instance
- *                (23514); the caller's transaction is aborted
+ *   SAGA_EDB     the server refused; the caller's transaction is aborted
  */
 SAGA_API SAGA_MUSTCHECK int saga_guard_enter(PGconn *tx, const struct saga_guard *guard,
                                              int32_t *verdict, struct saga_response *stored,

@@ -195,6 +195,30 @@ START_TEST(test_guard_answers_only_what_its_own_transaction_has_entered)
 }
 END_TEST
 
+START_TEST(test_guard_refuses_names_that_are_too_long_and_leaves_the_transaction_whole)
+{
+    static char fits[SAGA_GUARD_NAME_MAX + 1], exceeds[SAGA_GUARD_NAME_MAX + 2];
+    struct saga_guard guard = { .scope = fits, .key = fits };
+    struct saga_response stored;
+    struct saga_error err;
+    int32_t verdict;
+
+    memset(fits, 'x', sizeof fits - 1);
+    memset(exceeds, 'x', sizeof exceeds - 1);
+    db_exec(conn, "BEGIN");
+    ck_assert_int_eq(saga_guard_enter(conn, &guard, &verdict, &stored, &err), 0);
+    guard.key = exceeds;
+    ck_assert_int_eq(saga_guard_enter(conn, &guard, &verdict, &stored, &err), SAGA_ELIMIT);
+    ck_assert_msg(strstr(err.message, "the key has 256 bytes") != NULL, "%s", err.message);
+    ck_assert_int_eq(saga_guard_answer(conn, &guard, &stored, &err), SAGA_ELIMIT);
+    guard = (struct saga_guard){ .scope = exceeds, .key = fits };
+    ck_assert_int_eq(saga_guard_enter(conn, &guard, &verdict, &stored, &err), SAGA_ELIMIT);
+    ck_assert_msg(strstr(err.message, "the scope has 256 bytes") != NULL, "%s", err.message);
+    ck_assert_int_eq(db_int(conn, "SELECT 42"), 42);
+    db_exec(conn, "ROLLBACK");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -204,7 +228,8 @@ main(void)
                        test_payment_asked_for_twice_at_once_is_made_once,
                        test_payment_whose_server_dies_in_the_middle_is_made_by_the_next,
                        test_guard_in_use_elsewhere_is_busy_and_leaves_the_transaction_whole,
-                       test_guard_answers_only_what_its_own_transaction_has_entered),
+                       test_guard_answers_only_what_its_own_transaction_has_entered,
+                       test_guard_refuses_names_that_are_too_long_and_leaves_the_transaction_whole),
         .setup = setup,
     });
 }
