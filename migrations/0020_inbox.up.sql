@@ -188,6 +188,12 @@ DECLARE
     more uuid[];
     verdicts text[];
 BEGIN
+    -- Who sees the row leaves the message alone, moves its offset and marks it in Redis: no crash
+    -- may take it back then.
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+
     IF cardinality(receive.message_ids) = 1 THEN
         day := idempotency.day_of(uuid_send(receive.message_ids[1]));
         IF day BETWEEN low AND high THEN
@@ -267,7 +273,8 @@ COMMENT ON FUNCTION idempotency.receive(text, uuid[], bytea[], text[], integer[]
     'from 1: fresh: apply it, its row is written; duplicate: applied before; other: the id of '
     'another message; below: its id is older than what is still known; future: its id is of later '
     'than tomorrow. The last three are never applied: they belong into idempotency.quarantine. '
-    'Waits for a transaction that is at one of the messages. 40001: roll back and try again';
+    'Waits for a transaction that is at one of the messages. Sets synchronous_commit to on where it was off '
+    'or local. 40001: roll back and try again';
 
 -- For who is in the midst of duplicates: a look that locks nothing, waits for nobody and takes
 -- a fifth of what receive() takes for them. All in one partition, that of the first one's day: what

@@ -42,7 +42,8 @@ enum {
  * transaction has entered the same message and is still open, this waits for
  * its end: then it is a duplicate, or, if that one rolled back, new.
  *
- * The row stays only if the transaction commits, together with the effect.
+ * The row stays only if the transaction commits, together with the effect. That
+ * commit is on disk when it is answered, whatever synchronous_commit was before.
  * `verdict` receives SAGA_INBOX_*. Nothing is kept after return.
  *
  * Use READ COMMITTED: in stricter levels a concurrent duplicate ends as

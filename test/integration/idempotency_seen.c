@@ -4,6 +4,7 @@
  * inbox, and what it must not.
  */
 #include "test/support/consumer.h"
+#include "test/support/kafka.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
@@ -127,6 +128,67 @@ START_TEST(test_among_repeats_those_that_another_group_knows_are_new_i11)
 }
 END_TEST
 
+/* N more are applied by another process of the group, which would rather be quick than safe. */
+static void
+apply_carelessly(const struct fixture *fixture)
+{
+    struct fixture elsewhere = *fixture;
+    struct saga_consumer *other;
+
+    /* Their hashes, from a group of its own. */
+    elsewhere.topic = GIVEN_TOPIC(1);
+    elsewhere.group = unique_name("other");
+    other = GIVEN_CONSUMER(&elsewhere);
+    produce_messages(&elsewhere, N, N);
+    run_until_idle(other);
+    free_consumer(other);
+    db_exec(fixture->conn, "TRUNCATE effect");
+    db_exec(fixture->conn, "CHECKPOINT");
+    db_exec(fixture->conn,
+            "SET synchronous_commit = off; BEGIN;"
+            "INSERT INTO effect (message_id) SELECT message_id FROM idempotency.inbox"
+            " WHERE consumer = '%s';"
+            "SELECT idempotency.receive('%s', array_agg(message_id), array_agg(hash),"
+            " array_agg(topic), array_agg(partition), array_agg(\"offset\"))"
+            " FROM idempotency.inbox WHERE consumer = '%s'; COMMIT",
+            elsewhere.group, fixture->group, elsewhere.group);
+}
+
+/* trap: I25: what is seen has survived the crash, whoever has committed it: the mark that is made
+ * of it would outlive it. */
+START_TEST(test_repeats_whose_effect_was_committed_asynchronously_are_not_lost_i25)
+{
+    /* So that the killed one's partition is free at once. */
+    static const struct saga_pair same_member[] = { { "group.instance.id", "1" }, { NULL, NULL } };
+    struct server *cluster = GIVEN_SERVER("pg", "wal_writer_delay=10s", "bgwriter_delay=10s");
+    struct server *redis = GIVEN_SERVER("redis");
+    struct fixture *fixture = given_consumer_fixture_in(cluster, 1);
+    struct process *consumer;
+
+    free_consumer(given_repeats(fixture));
+    produce_messages(fixture, 0, N);
+    consumer =
+        start_consumer(fixture, redis->address, "stop",
+                       (const char *const[]){ "auto.commit.interval.ms=600000",
+                                              "group.instance.id=1", "redis_timeout_ms=50", NULL },
+                       NULL);
+    WAIT_UNTIL(postgres_offset(fixture, 0) == 3 * N, 20000);
+    apply_carelessly(fixture);
+    /* So that its offset, which would save all that was committed before, stays where it is. */
+    db_exec(fixture->conn, "BEGIN; SELECT FROM idempotency.consumer_offset FOR UPDATE");
+    process_freeze(consumer);
+    produce_messages(fixture, N, N);
+    process_thaw(consumer);
+    WAIT_UNTIL(db_int(fixture->conn, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 10000);
+    server_kill(cluster);
+    process_kill(consumer);
+    server_start(cluster);
+    PQreset(fixture->conn);
+    run_until_idle(GIVEN_CONSUMER(fixture, .redis = redis->address, .properties = same_member));
+    expect_effects(fixture, N, N);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -136,6 +198,7 @@ main(void)
                        test_repeats_that_redis_has_forgotten_are_marked_again,
                        test_among_repeats_a_new_one_is_applied_i10,
                        test_among_repeats_one_with_other_contents_goes_to_quarantine_i10,
-                       test_among_repeats_those_that_another_group_knows_are_new_i11),
+                       test_among_repeats_those_that_another_group_knows_are_new_i11,
+                       test_repeats_whose_effect_was_committed_asynchronously_are_not_lost_i25),
     });
 }

@@ -39,6 +39,7 @@ static const struct {
     { "batch_rows=", &options.batch_rows },
     { "idle_in_tx_ms=", &options.idle_in_tx_ms },
     { "lease_ms=", &options.lease_ms },
+    { "redis_timeout_ms=", &options.redis_timeout_ms },
     { "retry_first_ms=", &options.retry_first_ms },
     { "statement_ms=", &options.statement_ms },
     { "window_ms=", &options.window_ms },
