@@ -24,12 +24,14 @@ take_outcome(struct answer *answer, int outcome, const char *reason, struct saga
 {
     if (outcome != SAGA_DONE && outcome != SAGA_REFUSED)
         return error_set(err, SAGA_EINVAL, "the outcome is neither SAGA_DONE nor SAGA_REFUSED");
-    if (reason == NULL && outcome == SAGA_REFUSED)
-        reason = "refused without a reason";
     answer->outcome = outcome == SAGA_DONE ? WIRE_DONE : WIRE_REFUSED;
     snprintf(answer->reason, sizeof answer->reason, "%s", reason != NULL ? reason : "");
     utf8_repair(answer->reason);
     utf8_trim(answer->reason);
+    if (outcome == SAGA_REFUSED && answer->reason[0] == '\0')
+        return error_set(err, SAGA_EINVAL,
+                         "SAGA_REFUSED needs a reason: the saga is undone because of it, and tells "
+                         "it to whoever asks why");
     return 0;
 }
 

@@ -342,9 +342,9 @@ SAGA_API SAGA_MUSTCHECK int saga_command_handle(PGconn *tx, const char *consumer
  *
  * `outcome` is SAGA_DONE with `values` for the saga (NULL: none; those that the
  * function has set are kept, too) and maybe a remark as `reason`; or
- * SAGA_REFUSED with a `reason` (NULL: "refused without a reason") and no values:
- * then the step counts as not done and will not be compensated, so undo here what
- * the function wrote when it took it in hand. A compensation cannot be refused.
+ * SAGA_REFUSED with a `reason`, not empty, and no values: then the step counts as
+ * not done and will not be compensated, so undo here what the function wrote when
+ * it took it in hand. A compensation cannot be refused.
  *
  * Given again, the same answer (outcome, reason and values) changes nothing and
  * writes no second reply. When the command comes again before it is answered,

@@ -281,6 +281,8 @@ START_TEST(test_reply_with_a_wrong_token_or_answer_is_named)
         { text_of("%sx", token), SAGA_DONE, SAGA_ENOTFOUND, NULL, NULL },
         { token, SAGA_WAIT, SAGA_EINVAL, NULL, NULL },
         { token, SAGA_REFUSED, SAGA_EINVAL, "no", VALUES },
+        { token, SAGA_REFUSED, SAGA_EINVAL, NULL, NULL },
+        { token, SAGA_REFUSED, SAGA_EINVAL, "", NULL },
         { token, SAGA_DONE, SAGA_EINVAL, NULL, SAGA_PAIRS({ "no name", "x" }) },
         { token, SAGA_DONE, SAGA_EINVAL, NULL, SAGA_PAIRS({ "a", "\xFF" }) },
         { NULL, SAGA_DONE, SAGA_EINVAL, NULL, NULL },
