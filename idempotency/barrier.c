@@ -4,7 +4,6 @@
  */
 #include "idempotency/barrier.h"
 
-#include "base/clock.h"
 #include "idempotency/barrier_sql.h"
 
 #include <string.h>
@@ -12,16 +11,6 @@
 static const char *const action_names[] = {
     [BARRIER_RUN] = "run", [BARRIER_COMPENSATE] = "compensate"
 };
-
-/* A version-7 id begins with the milliseconds at which it was made. A foreign
- * saga's id may be of any version: then its first command counts as its start. */
-static int64_t
-started_us(const struct saga_uuid *saga_id)
-{
-    if (saga_id->bytes[6] >> 4 != 7)
-        return clock_wall_us();
-    return (int64_t)(get_u64(saga_id->bytes) >> 16) * 1000;
-}
 
 size_t
 barrier_enter(struct barrier *barrier, const struct barrier_key *key, struct pg_statement *into)
@@ -34,11 +23,10 @@ barrier_enter(struct barrier *barrier, const struct barrier_key *key, struct pg_
     barrier->args[2] = PG_TEXT(key->step);
     barrier->args[3] = PG_TEXT(action_names[key->action]);
     barrier->args[4] = PG_UUID(&key->message_id);
-    barrier->args[5] = PG_TIME(started_us(&key->saga_id));
     into[n++] = (struct pg_statement){
         .sql = key->action == BARRIER_RUN ? SQL_BARRIER_RUN : SQL_BARRIER_COMPENSATE,
         .args = barrier->args,
-        .n_args = 6,
+        .n_args = 5,
         .rows = &barrier->inserted,
     };
     if (key->action == BARRIER_COMPENSATE)

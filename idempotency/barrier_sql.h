@@ -5,7 +5,7 @@
 #ifndef IDEMPOTENCY_BARRIER_SQL_H
 #define IDEMPOTENCY_BARRIER_SQL_H
 
-/* $4 is the action, $6 the saga's start, from its id.
+/* $4 is the action.
  *
  * A conflict with a transaction that is still open waits for its end; with one
  * that has committed it does nothing, and the action is not among the rows
@@ -13,7 +13,7 @@
 #define SQL_BARRIER_RUN                                                                            \
     "INSERT INTO idempotency.barrier"                                                              \
     " (consumer, saga_id, step, action, outcome, message_id, saga_started_at)"                     \
-    " VALUES ($1, $2, $3, $4, 'done', $5, $6)"                                                     \
+    " VALUES ($1, $2, $3, $4, 'done', $5, idempotency.start_of($2))"                               \
     " ON CONFLICT DO NOTHING RETURNING action"
 
 /* The step's row first, in the same order of locks as above: a step that is at
@@ -21,8 +21,9 @@
 #define SQL_BARRIER_COMPENSATE                                                                     \
     "INSERT INTO idempotency.barrier"                                                              \
     " (consumer, saga_id, step, action, outcome, reason, message_id, saga_started_at)"             \
-    " VALUES ($1, $2, $3, 'run', 'refused', 'compensated before it came', $5, $6),"                \
-    " ($1, $2, $3, $4, 'done', NULL, $5, $6)"                                                      \
+    " VALUES ($1, $2, $3, 'run', 'refused', 'compensated before it came', $5,"                     \
+    " idempotency.start_of($2)),"                                                                  \
+    " ($1, $2, $3, $4, 'done', NULL, $5, idempotency.start_of($2))"                                \
     " ON CONFLICT DO NOTHING RETURNING action"
 
 /* The saga is older than what is kept. Read after the INSERT: who removes rows raises

@@ -11,6 +11,22 @@ COMMENT ON SEQUENCE idempotency.barrier_mark IS
     'raised, by idempotency.clean_up(); see idempotency.horizon';
 DO $$ BEGIN PERFORM pg_catalog.setval('idempotency.barrier_mark', 0); END $$;
 
+-- A time that is still to come tells nothing either, and rows that bear it would
+-- not be forgotten for as long. Up to tomorrow, as in idempotency.receive, it is a
+-- clock that goes a little before ours: then the id's time, so that all rows of
+-- the saga have the same.
+CREATE FUNCTION idempotency.start_of(saga_id uuid) RETURNS timestamptz
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN idempotency.day_of(uuid_send(saga_id)) <= floor(extract(epoch FROM now()) / 86400) + 1
+                THEN to_timestamp(('x' || translate(left(saga_id::text, 13), '-', ''))
+                                  ::bit(48)::bigint / 1000.0)
+                ELSE now() END
+$$;
+COMMENT ON FUNCTION idempotency.start_of(uuid) IS
+    'when the saga began, from its version-7 id; now, if that is of another version, or of the future';
+
 CREATE TABLE idempotency.barrier (
     consumer        text        NOT NULL,
     saga_id         uuid        NOT NULL,
@@ -75,14 +91,18 @@ COMMENT ON COLUMN idempotency.barrier.message_id IS
     'before the step).';
 COMMENT ON COLUMN idempotency.barrier.saga_started_at IS
     'When the saga began, from its version-7 id. Rows are kept by this age, so that a step and '
-    'its compensation go together.';
+    'its compensation go together. Of an id of another version, or of the future: when the row was '
+    'written.';
 COMMENT ON COLUMN idempotency.barrier.created_at IS 'When the answer was first given.';
 
 ALTER TABLE idempotency.barrier OWNER TO saga_owner;
 ALTER SEQUENCE idempotency.barrier_mark OWNER TO saga_owner;
+ALTER FUNCTION idempotency.start_of(uuid) OWNER TO saga_owner;
 
 -- Participants write answers and never take one back.
 GRANT SELECT, INSERT ON idempotency.barrier TO saga_app;
 GRANT UPDATE (outcome, reason, reply, accepted, overtaken_at) ON idempotency.barrier TO saga_app;
 GRANT SELECT ON idempotency.barrier TO saga_monitor;
 GRANT SELECT ON SEQUENCE idempotency.barrier_mark TO saga_app, saga_monitor;
+REVOKE EXECUTE ON FUNCTION idempotency.start_of(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION idempotency.start_of(uuid) TO saga_app;

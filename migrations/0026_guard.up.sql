@@ -28,7 +28,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     days integer := idempotency.day_of(uuid_send(enter.saga_id));
-    started timestamptz := clock_timestamp();
     mine text[];
     before text;
     overtakes boolean := false;
@@ -37,16 +36,12 @@ BEGIN
         RAISE invalid_parameter_value USING
             MESSAGE = format('action must be run or compensate, not "%s"', enter.action);
     END IF;
-    IF days IS NOT NULL THEN
-        started := to_timestamp(('x' || translate(left(enter.saga_id::text, 13), '-', ''))
-                                ::bit(48)::bigint / 1000.0);
-    END IF;
     -- The step's row first, for both, so that two of them meet in a queue.
     WITH entered AS (
         INSERT INTO idempotency.barrier AS b
                (consumer, saga_id, step, action, outcome, reason, message_id, saga_started_at)
         SELECT enter.consumer, enter.saga_id, enter.step, r.action, r.outcome, r.reason,
-               enter.message_id, started
+               enter.message_id, idempotency.start_of(enter.saga_id)
           FROM (VALUES (1, 'run', 'done', NULL),
                        (2, 'run', 'refused', 'compensated before it came'),
                        (3, 'compensate', 'done', NULL)) AS r (n, action, outcome, reason)

@@ -481,6 +481,23 @@ START_TEST(test_command_of_a_forgotten_saga_is_answered_unknown_i28)
 }
 END_TEST
 
+/* A forged id, or a clock that was wrong. trap: I29 */
+START_TEST(test_command_i29_of_a_saga_from_the_future_is_known_since_it_came)
+{
+    static const char saga[] = "ffffffff-ffff-7a10-8000-0000000000aa";
+    struct saga_record run = a_command(saga, "reserve", "run", LAMP);
+
+    expect_delivered(run, NULL);
+    db_exec(conn, "SELECT idempotency.clean_up()");
+    expect_delivered(with_new_id(run), NULL);
+    expect_step_effects(conn, saga, "reserve", 1, 0);
+    expect_reply(conn, 1, "run", "done", NULL);
+    db_exec(conn, "UPDATE idempotency.barrier SET saga_started_at = saga_started_at - '200 days'"
+                  "::interval");
+    clean_up();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -488,6 +505,7 @@ main(void)
         .name = "participant/command",
         .setup = setup,
         .tests = TESTS(test_command_of_a_forgotten_saga_is_answered_unknown_i28,
+                       test_command_i29_of_a_saga_from_the_future_is_known_since_it_came,
                        test_command_nested_too_deep_is_malformed,
                        test_command_whose_values_are_too_large_as_json_is_not_done,
                        test_command_done_keeps_rows_and_replies_with_values,

@@ -118,6 +118,40 @@ START_TEST(test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_wa
 }
 END_TEST
 
+/* --- since when -------------------------------------------------------------------- */
+
+/* The step and its compensation are forgotten together, if clocks agree to a day. trap: I29 */
+START_TEST(test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time)
+{
+    static const struct {
+        const char *begins; /* relative to now, if the version tells */
+        char version;
+        bool from_its_id;
+    } sagas[] = { { "-400 days", '7', true },
+                  { "1 day", '7', true },
+                  { "3 days", '7', false },
+                  { "4000 years", '7', false },
+                  { "-400 days", '4', false } };
+
+    for (size_t i = 0; i < sizeof sagas / sizeof *sagas; i++) {
+        db_exec(conn,
+                "TRUNCATE idempotency.barrier;"
+                "SELECT idempotency.enter('sql', (lpad(to_hex((extract(epoch FROM now() +"
+                " interval '%s') * 1000)::bigint), 12, '0') || '%ca1080000000000000aa')::uuid,"
+                " 'pay', 'compensate', '" SAGA_2 "')",
+                sagas[i].begins, sagas[i].version);
+        ck_assert_msg(db_int(conn,
+                             "SELECT count(*) FROM idempotency.barrier WHERE saga_started_at"
+                             " BETWEEN now() - interval '1 minute' + %1$s AND now() + interval '1 "
+                             "minute' + %1$s",
+                             sagas[i].from_its_id ? text_of("interval '%s'", sagas[i].begins)
+                                                  : "interval '0'") == 2,
+                      "%s: %s", sagas[i].begins,
+                      db_text(conn, "SELECT max(saga_started_at) FROM idempotency.barrier"));
+    }
+}
+END_TEST
+
 int
 main(void)
 {
@@ -128,5 +162,6 @@ main(void)
             test_reply_from_sql_is_the_same, test_answer_from_sql_that_is_no_object_is_refused,
             test_compensation_i19_from_sql_overtakes_the_answer,
             test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
+            test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time,
             test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
 }
