@@ -54,6 +54,17 @@ failed(const struct saga_error *err)
     return 1;
 }
 
+/* Without it nobody hears of parked messages, of retentions that do not fit, of trouble. */
+static void
+log_line(void *user, int32_t level, const char *message, const struct saga_pair *fields)
+{
+    (void)user;
+    fprintf(stderr, "%s: %s", level >= SAGA_LOG_WARNING ? "warning" : "info", message);
+    for (; fields != NULL && fields->name != NULL; fields++)
+        fprintf(stderr, " %s=%s", fields->name, fields->value);
+    fputc('\n', stderr);
+}
+
 static int
 listen_for_commands(const char *database, const char *brokers)
 {
@@ -62,9 +73,9 @@ listen_for_commands(const char *database, const char *brokers)
     int rc;
 
     rc = saga_consumer_new(&consumer,
-                           &(struct saga_consumer_options){ SAGA_CONSUMER_OPTIONS, .group = "bank",
-                                                            .brokers = brokers,
-                                                            .conninfo = database },
+                           &(struct saga_consumer_options){
+                               SAGA_CONSUMER_OPTIONS, .group = "bank", .brokers = brokers,
+                               .conninfo = database, .log = { log_line, NULL, SAGA_LOG_INFO, 0 } },
                            &err);
     if (rc == 0)
         rc = saga_consumer_participate(consumer, "bank.commands", &bank, NULL, &err);

@@ -111,6 +111,17 @@ START_TEST(test_consumer_that_is_not_told_the_retention_goes_on)
 }
 END_TEST
 
+START_TEST(test_example_shows_what_its_consumer_warns_of)
+{
+    struct process *bank;
+
+    create_topic("bank.commands", 1, (const char *const[]){ "retention.ms=1296000000", NULL });
+    bank =
+        start_process(ARGS("examples/answer_later", given_database(), "listen", brokers()), NULL);
+    WAIT_UNTIL(strstr(process_errors(bank), "warning: the topic keeps messages") != NULL, 10000);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -118,7 +129,8 @@ main(void)
         .name = "idempotency_horizon",
         .tests = TESTS(test_consumer_says_which_topic_outlives_the_inbox_and_what_to_change,
                        test_consumer_with_redis_alone_says_that_the_window_is_short,
-                       test_consumer_that_is_not_told_the_retention_goes_on),
+                       test_consumer_that_is_not_told_the_retention_goes_on,
+                       test_example_shows_what_its_consumer_warns_of),
         .timeout_s = 40,
     });
 }
