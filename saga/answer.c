@@ -4,6 +4,7 @@
  * rules are those of the SQL function idempotency.reply(), so that they are the
  * same from every language.
  */
+#include "base/crash.h"
 #include "base/pg.h"
 #include "base/utf8.h"
 #include "saga/command_sql.h"
@@ -62,6 +63,7 @@ saga_reply(PGconn *tx, const char *token, int outcome, const char *reason,
         return rc;
     pg_array_init(&answer.names, PG_OID_TEXT_ARRAY);
     pg_array_init(&answer.texts, PG_OID_TEXT_ARRAY);
+    CRASH_POINT("answer.before_reply");
     rc = values_take(&answer.names, &answer.texts, values, err);
     if (rc == 0)
         rc = values_raised(
@@ -70,6 +72,7 @@ saga_reply(PGconn *tx, const char *token, int outcome, const char *reason,
                             PG_ARRAY(&answer.names), PG_ARRAY(&answer.texts)),
                     NULL, err),
             err);
+    CRASH_POINT("answer.after_reply");
     pg_array_clear(&answer.names);
     pg_array_clear(&answer.texts);
     return rc;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-The shipping service of examples/services once more, in Python: books parcels to a place, if anybody goes there.
+The shipping service of examples/services once more, in Python: books parcels to a place, if anybody goes there, at once.
 
     shipping.py --database CONNINFO --brokers HOST:PORT [--redis HOST:PORT] [--prefix TEXT] [--kafka NAME=VALUE]...
 """

@@ -37,5 +37,5 @@ static const struct saga_definition inventory = { SAGA_DEFINITION("inventory", s
 int
 main(int argc, char **argv)
 {
-    return service_participate(argc, argv, &inventory);
+    return service_participate(argc, argv, &inventory, NULL);
 }

@@ -5,8 +5,9 @@
  *     accept → reserve → charge → ship → confirm
  *
  * The first and the last are its own, in its own database; the others are
- * commands to three services. Until the order is confirmed anybody may refuse,
- * the customer too; then what was done is undone in reverse order.
+ * commands to three services, and that one of them answers later is not seen here.
+ * Until the order is confirmed anybody may refuse, the customer too; then what was
+ * done is undone in reverse order.
  */
 #include "order.h"
 

@@ -45,5 +45,5 @@ static const struct saga_definition payment = { SAGA_DEFINITION("payment", steps
 int
 main(int argc, char **argv)
 {
-    return service_participate(argc, argv, &payment);
+    return service_participate(argc, argv, &payment, NULL);
 }

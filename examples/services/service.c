@@ -5,6 +5,7 @@
 #include "service.h"
 
 #include <getopt.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,22 +180,29 @@ stop_running(int signal_number)
 }
 
 int
-service_participate(int argc, char **argv, const struct saga_definition *commands)
+service_participate(int argc, char **argv, const struct saga_definition *commands,
+                    void *(*beside)(void *service))
 {
     struct service service;
     struct saga_error err;
+    pthread_t thread;
     int rc = 0;
 
     service_init(&service, commands->name, argc, argv);
     if (service_consumer(&service, &running, &err) != 0)
         return service_failed(&service, "cannot be set up", &err);
     service_on_stop(stop_running);
+    if (beside != NULL && pthread_create(&thread, NULL, beside, &service) != 0)
+        abort();
     if (saga_consumer_participate(running, service_topic(&service, service.name, "commands"),
                                   commands, NULL, &err) != 0 ||
         saga_consumer_run(running,
                           service.until_idle ? SAGA_CONSUME_UNTIL_IDLE : SAGA_CONSUME_UNTIL_STOP,
                           &err) != 0)
         rc = service_failed(&service, "ends", &err);
+    service.ending = true;
+    if (beside != NULL)
+        pthread_join(thread, NULL);
     service_consumer_end(running);
     return rc;
 }

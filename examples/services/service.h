@@ -11,6 +11,7 @@
 #include <saga/saga.h>
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 enum { SERVICE_PROPERTIES_MAX = 16 };
@@ -28,6 +29,7 @@ struct service {
     int per_second;       /* --per-second N: of them; 0: as fast as it goes */
     const char *intents;  /* --intents FILE: what was placed, and how it went */
     struct saga_log log;
+    atomic_bool ending; /* no more messages are taken */
 
     /* --kafka NAME=VALUE: for librdkafka; ends with a NULL name. */
     struct saga_pair properties[SERVICE_PROPERTIES_MAX + 1];
@@ -54,8 +56,11 @@ void service_consumer_end(struct saga_consumer *consumer);
 int service_failed(const struct service *service, const char *message,
                    const struct saga_error *err);
 
-/* All of main() for a service that only takes part in others' sagas. */
-int service_participate(int argc, char **argv, const struct saga_definition *commands);
+/* All of main() for a service that only takes part in others' sagas. `beside`, if it
+ * has something to do that no command asks for, runs on a thread of its own; it is
+ * given the service, and returns when that is `ending`. */
+int service_participate(int argc, char **argv, const struct saga_definition *commands,
+                        void *(*beside)(void *service));
 
 /* Writes a row that says that `step` was done or undone, with `what` and `amount` the
  * names of two of the saga's values. For a step function to return. */

@@ -26,6 +26,7 @@ static const char SQL_SCRATCH[] =
     "CREATE TEMP TABLE stock (sku text, opening bigint, free bigint);"
     "CREATE TEMP TABLE account (owner text, opening bigint, cents bigint);"
     "CREATE TEMP TABLE route (destination text, booked bigint);"
+    "CREATE TEMP TABLE parcel (order_id text, token text, answer text);"
     "CREATE TEMP TABLE message (service text, seq bigint, id uuid, topic text, key text,"
     "    payload bytea);"
     "CREATE TEMP TABLE inbox (service text, id uuid);"
@@ -64,6 +65,7 @@ static const struct {
     { SERVICE_INVENTORY, "stock", "SELECT sku, opening, free FROM public.stock" },
     { SERVICE_PAYMENT, "account", "SELECT owner, opening, cents FROM public.account" },
     { SERVICE_SHIPPING, "route", "SELECT destination, booked FROM public.route" },
+    { SERVICE_SHIPPING, "parcel", "SELECT order_id, token, answer FROM public.parcel" },
     { N_SERVICES, "journal",
       "SELECT '%s', seq, order_id, step, action, what, amount, done_at FROM public.journal" },
     { N_SERVICES, "message",

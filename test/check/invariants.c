@@ -136,6 +136,9 @@ static const struct invariant invariants[] = {
       " WHERE step = 'ship' GROUP BY 1) j USING (destination)"
       " WHERE coalesce(booked, 0) <> coalesce(parcels, 0)" },
 
+    { false, "a parcel was taken in and never answered for",
+      "SELECT order_id, token FROM parcel WHERE answer IS NULL" },
+
     /* --- every message --------------------------------------------------- */
     { true, "a topic no longer holds its first records (a mock broker keeps 5 MiB a partition)",
       "SELECT name, part, low FROM topic WHERE low > 0" },

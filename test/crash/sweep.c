@@ -38,6 +38,8 @@ enum {
     SWEEP_MS = 90000
 };
 
+static const unsigned ANY_SERVICE = ~0u;
+
 static struct score *score;
 
 struct round {
@@ -68,9 +70,9 @@ is_anybodys_target(const struct round *round, int kind, struct target target)
     return false;
 }
 
-/* The least tried first. */
+/* For one of these services: the least tried first. */
 static struct target
-next_target(const struct round *round, int kind)
+next_target(const struct round *round, int kind, unsigned services)
 {
     struct target best = { 0 };
     int best_tries = TRIES_MAX;
@@ -82,7 +84,8 @@ next_target(const struct round *round, int kind)
             struct target target = { point, *hit };
             int tries = round->tries[kind][point][*hit];
 
-            if (score->passed[kind][point][*hit] && !round->done[kind][point][*hit] &&
+            if ((score->passed[kind][point][*hit] & services) != 0 &&
+                !round->done[kind][point][*hit] &&
                 tries < (*hit == 1 ? best_tries : MIN(best_tries, 1)) &&
                 !is_anybodys_target(round, kind, target)) {
                 best = target;
@@ -103,7 +106,7 @@ should_end(const struct round *round, const struct member *member)
     if (member->kind == KIND_CUSTOMERS || member->told_to_end)
         return false; /* those end by themselves */
     if (member->target.hit == 0)
-        return next_target(round, member->kind).hit != 0;
+        return next_target(round, member->kind, 1u << member->service).hit != 0;
     return age_ms > TARGET_MS ||
            (score->at_stop[member->kind][member->target.point] && member->near);
 }
@@ -168,7 +171,7 @@ feed(struct round *round, struct member *customers)
     if (round->shop->placed > 0)
         shop_send_oddities(round->shop, BURST);
     round->shop->placed += BATCH;
-    member_start(customers, round->shop, next_target(round, KIND_CUSTOMERS), score);
+    member_start(customers, round->shop, next_target(round, KIND_CUSTOMERS, ANY_SERVICE), score);
 }
 
 static void
@@ -180,7 +183,8 @@ step(struct round *round)
         if (member->process != NULL)
             look_after(round, member);
         else if (member->kind != KIND_CUSTOMERS)
-            member_start(member, round->shop, next_target(round, member->kind), score);
+            member_start(member, round->shop,
+                         next_target(round, member->kind, 1u << member->service), score);
     }
     feed(round, &round->members[round->n_members - 1]);
 }
@@ -189,7 +193,7 @@ static bool
 anything_to_sweep(const struct round *round)
 {
     for (int kind = 0; kind < N_KINDS; kind++)
-        if (next_target(round, kind).hit != 0)
+        if (next_target(round, kind, ANY_SERVICE).hit != 0)
             return true;
     for (int i = 0; i < round->n_members; i++)
         if (round->members[i].target.hit != 0)

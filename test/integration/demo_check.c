@@ -159,10 +159,9 @@ publish(struct shop *shop, int database)
     ck_assert_int_eq(rd_kafka_flush(shop->producer, 5000), 0);
 }
 
-static const char *const spoilable[] = { "journal",        "orders",
-                                         "stock",          "account",
-                                         "route",          "saga.instance",
-                                         "outbox.message", "idempotency.inbox" };
+static const char *const spoilable[] = { "journal",       "orders",         "stock",
+                                         "account",       "route",          "parcel",
+                                         "saga.instance", "outbox.message", "idempotency.inbox" };
 
 /* Copies the tables that a service has, or puts the copies back. */
 static void
@@ -325,6 +324,10 @@ static const struct damage damages[][AT_ONCE] = {
           "a saga is parked without a reason" },
         { PAYMENT, "DELETE FROM journal WHERE order_id = 'o2' AND action = 'run'",
           "a step was undone that had not been done" },
+        { SHIPPING,
+          "INSERT INTO parcel (order_id, destination, quantity, token) VALUES"
+          " ('o3', 'Oslo', 1, 'x')",
+          "a parcel was taken in and never answered for" },
     },
     {
         { ORDERS, "UPDATE orders SET status = 'accepted' WHERE id = 'o2'",
@@ -391,7 +394,7 @@ expect_seen(struct shop *shop, const struct damage *some, int most, const char *
 }
 
 /* Every invariant is one that a test below sees violated. */
-enum { DATABASE_DAMAGES = 33, TOPIC_DAMAGES = 6 };
+enum { DATABASE_DAMAGES = 34, TOPIC_DAMAGES = 6 };
 
 START_TEST(test_check_shop_where_all_is_well_is_clean)
 {

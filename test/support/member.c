@@ -74,7 +74,7 @@ note_passing(struct member *member, struct score *score, const char *name, int n
     if (!score->passed[member->kind][point][1])
         score->at_stop[member->kind][point] = member->told_to_end;
     if (n <= HIT_MAX)
-        score->passed[member->kind][point][n] = true;
+        score->passed[member->kind][point][n] |= 1u << member->service;
     if (member->target.hit != 0 && same_module(name, score->points[member->target.point].name))
         member->near = true;
 }

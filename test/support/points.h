@@ -22,8 +22,9 @@ struct score {
         char name[64], file[64];
     } points[POINTS_MAX];
 
-    /* By kind, point, and the number of the passing in one process's life. */
-    bool passed[N_KINDS][POINTS_MAX][HIT_MAX + 1];
+    /* By kind, point, and the number of the passing in one process's life. `passed`: one
+     * bit for each service that was seen, because not every participant answers later. */
+    unsigned passed[N_KINDS][POINTS_MAX][HIT_MAX + 1];
     bool at_stop[N_KINDS][POINTS_MAX]; /* first passed by one that was told to end */
     int killed[N_KINDS][POINTS_MAX][HIT_MAX + 1];
 

@@ -50,7 +50,8 @@ int shop_unfinished(const struct shop *shop);
 /*
  * What no customer causes: a command that came already comes again under a new
  * id; for each participant, a saga that nobody knows of is undone first and done
- * afterwards, twice each; and `burst` messages to nobody in one transaction. None
+ * afterwards, twice each; a parcel is called back as soon as it is taken in; and
+ * `burst` messages to nobody in one transaction. None
  * may have an effect.
  */
 void shop_send_oddities(const struct shop *shop, int burst);
