@@ -407,6 +407,7 @@ START_TEST(test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21)
     struct fixture *fixture = given_consumer_fixture(2);
     const char *const sleepy[] = { "hold", "idle_in_tx_ms=1000", NULL };
     struct process *one, *two;
+    struct saga_consumer *three;
 
     produce_messages(fixture, 0, 20);
     one = start_consumer(fixture, redis_address(), "stop", sleepy, NULL);
@@ -421,6 +422,10 @@ START_TEST(test_consumer_that_fell_asleep_in_its_transaction_does_no_harm_i21)
     process_signal(two, SIGTERM);
     process_expect(one, 0, 10000);
     process_expect(two, 0, 10000);
+    /* Who ends while the group rebalances may not have Kafka take his last offset. */
+    three = GIVEN_CONSUMER(fixture, .redis = redis_address());
+    run_until_idle(three);
+    free_consumer(three);
     expect_effects(fixture, 40, 40);
     ck_assert(offsets_agree(fixture, 2));
 }
