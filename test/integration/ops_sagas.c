@@ -6,6 +6,7 @@
 #include "test/support/db.h"
 #include "test/support/run.h"
 #include "test/support/sagactl.h"
+#include "test/support/wait.h"
 
 #include <string.h>
 
@@ -27,9 +28,13 @@ given_definitions(void)
                   " ('refund', 'two', '[{\"name\": \"pay\", \"kind\": \"pivot\"}]')");
 }
 
+/* "The newest first" goes by the id, which tells a millisecond. */
 static const char *
 given_saga(const char *definition, const char *key)
 {
+    WAIT_UNTIL(db_int(conn, "SELECT count(*) FROM saga.instance"
+                            " WHERE created_at > clock_timestamp() - interval '1 ms'") == 0,
+               1000);
     return db_text(conn, "SELECT saga.start('%s', '%s', '{\"sku\": \"lamp\"}')", definition, key);
 }
 
