@@ -48,6 +48,12 @@ free_taken(struct taken *taken)
     free(taken);
 }
 
+static size_t
+size_of(const struct taken *taken)
+{
+    return taken->message->len + taken->message->key_len + taken->record.raw.len;
+}
+
 /* Takes over the message, also when it fails. */
 static int
 hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_message_t *message,
@@ -72,7 +78,7 @@ hold(struct saga_consumer *consumer, struct partition *partition, rd_kafka_messa
     hand_take(&partition->hand, &taken->item);
     if (partition->unasked == NULL)
         partition->unasked = &taken->item;
-    partition->held_bytes += message->len + message->key_len;
+    partition->held_bytes += size_of(taken);
     partition->end = OFFSET_NONE;
     consumer->nudge_pause_ms = 0;
     return 0;
@@ -148,7 +154,7 @@ free_all(struct saga_consumer *consumer, struct partition *partition, struct han
         struct taken *taken = (struct taken *)list;
 
         list = list->next;
-        partition->held_bytes -= taken->message->len + taken->message->key_len;
+        partition->held_bytes -= size_of(taken);
         record_clear(&taken->record);
         rd_kafka_message_destroy(taken->message);
         free(taken->refused);
