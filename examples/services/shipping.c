@@ -64,8 +64,8 @@ static const char SQL_WAITING[] =
 
 /* What a parcel to nowhere does not book, it does not enter into the journal. */
 static const char SQL_ANSWERED[] =
-    "WITH answered AS (UPDATE parcel SET answer = $2 WHERE seq = $1 AND answer IS NULL RETURNING "
-    "*),"
+    "WITH answered AS (UPDATE parcel SET answer = $2 WHERE seq = $1 AND answer IS NULL"
+    "    RETURNING *),"
     "  booked AS (UPDATE route r SET booked = booked + a.quantity"
     "    FROM answered a WHERE r.destination = a.destination RETURNING a.*)"
     " INSERT INTO journal (order_id, step, action, what, amount)"
