@@ -53,7 +53,7 @@ pg_connected(const struct pg *pg)
 struct pg
 pg_borrow(PGconn *conn)
 {
-    return (struct pg){ .conn = conn, .borrowed = true };
+    return (struct pg){ .conn = conn, .borrowed = true, .role = "saga_app" };
 }
 
 int64_t

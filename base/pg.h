@@ -34,6 +34,7 @@ struct pg {
     const struct saga_log *log;
     char *conninfo;
     const char *application;
+    const char *role; /* that the login needs; NULL: not known */
 };
 
 /* Type numbers that never change (src/include/catalog/pg_type.dat). */

@@ -79,11 +79,8 @@ pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_err
         code = SAGA_ESCHEMA;
         error_set(err, code, "%s; run \"sagactl migrate up\"", message != NULL ? message : "?");
     } else if (!foreign && strcmp(sqlstate, "42501") == 0) {
-        error_set(
-            err, code,
-            "%s; this login needs saga_app (services), saga_relay (outbox-relay), saga_monitor "
-            "(looking) or saga_owner (migrate, outbox streams and rebase)",
-            message);
+        error_set(err, code, "%s; this login needs %s", message,
+                  pg->role != NULL ? pg->role : "another role");
     } else {
         /* Not its DETAIL: that shows rows, and errors end up in logs. */
         error_set(err, code, "%s", message != NULL ? message : "the server refused");

@@ -162,6 +162,7 @@ open_all(struct saga_consumer *consumer, struct saga_error *err)
         return error_set(err, SAGA_ENOMEM, "eventfd: %s", strerror(errno));
     rc = pg_init(&consumer->pg, consumer->options.conninfo, group, consumer->options.statement_ms,
                  &consumer->options.log, err);
+    consumer->pg.role = "saga_app";
     if (rc == 0)
         rc = make_rooms(consumer, err);
     if (rc == 0)

@@ -306,6 +306,18 @@ tell_of_newer(struct pg *pg)
         complain("the database is newer than this sagactl: it has %s; use a later one", names);
 }
 
+/* Services' state is changed for a reason, and tables where no lock is in the way. */
+static const char *
+role_for(const struct verb *verb)
+{
+    if (strchr(verb->takes, 'r') != NULL)
+        return "saga_app";
+    if (strchr(verb->takes, 't') == NULL)
+        return "saga_monitor";
+    return strchr(verb->takes, 'm') != NULL ? "saga_owner, and CREATE on the database"
+                                            : "saga_owner";
+}
+
 static int
 run(const struct verb *verb, struct call *call)
 {
@@ -315,6 +327,7 @@ run(const struct verb *verb, struct call *call)
 
     if (pg_init(&call->pg, call->options.database, "sagactl", verb->timeout_ms, &log, &err) != 0)
         return complain_error(&err);
+    call->pg.role = role_for(verb);
     code = verb->run(call);
     if (verb->run != migrate_up && verb->run != migrate_down && verb->run != migrate_status)
         tell_of_newer(&call->pg);

@@ -53,6 +53,7 @@ connect_to(struct status_reader *reader, const char *conninfo, int64_t version,
     if (!reader->made) {
         rc = pg_init(&reader->pg, conninfo, "outbox-relay metrics", DEADLINE_MS, &reader->log, err);
         reader->made = rc == 0;
+        reader->pg.role = "saga_relay";
         reader->version = version;
     }
     return rc != 0 ? rc : pg_connect(&reader->pg, err);

@@ -205,6 +205,7 @@ set_up(struct saga_relay *relay, const struct saga_relay_options *options, struc
     if (rc == 0)
         rc = pg_init(&p->writer, options->conninfo, "outbox-relay cursor", STATEMENT_MS,
                      &relay->log, err);
+    p->reader.role = p->writer.role = "saga_relay";
     return rc;
 }
 

@@ -68,6 +68,7 @@ saga_worker_new(struct saga_worker **worker, const struct saga_worker_options *o
         free(made);
         return rc;
     }
+    made->pg.role = "saga_app";
     *worker = made;
     return 0;
 }

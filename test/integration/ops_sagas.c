@@ -365,8 +365,11 @@ START_TEST(test_verbs_without_rights_say_so)
     EXPECT_ANSWER(SAGACTL(theirs, "audit"), 0, "(none)");
     EXPECT_ANSWER(SAGACTL(theirs, "outbox", "status"), 0, "pending");
     EXPECT_ANSWER(SAGACTL(theirs, "migrate", "status"), 0, "0001_schemas");
-    EXPECT_ANSWER(SAGACTL(theirs, "retry", id, "--reason", "x"), 1, "permission denied");
-    EXPECT_ANSWER(SAGACTL(theirs, "migrate", "up"), 1, "permission denied");
+    EXPECT_ANSWER(SAGACTL(theirs, "retry", id, "--reason", "x"), 1, "this login needs saga_app\n");
+    EXPECT_ANSWER(SAGACTL(theirs, "migrate", "up"), 1, "this login needs saga_owner, and CREATE");
+    EXPECT_ANSWER(SAGACTL(theirs, "outbox", "streams", "2"), 1, "this login needs saga_owner\n");
+    db_exec(conn, "REVOKE saga_monitor FROM %s", login);
+    EXPECT_ANSWER(SAGACTL(theirs, "list"), 1, "this login needs saga_monitor\n");
     db_exec(conn, "GRANT saga_app TO %s", login);
     EXPECT_ANSWER(SAGACTL(theirs, "retry", id, "--reason", "x"), 0, "asked for");
     ck_assert_str_eq(db_text(conn, "SELECT who FROM saga.audit"), login);

@@ -181,6 +181,8 @@ START_TEST(test_outbox_relay_ends_where_role_password_or_database_are_wrong)
 
     expect_end("dbname=no_such_database", "no_such_database");
     expect_end(text_of("%s user=unknown", there), "sqlstate=28000");
+    db_exec(admin, "CREATE ROLE visitor LOGIN; GRANT saga_monitor TO visitor");
+    expect_end(text_of("%s user=visitor", there), "this login needs saga_relay");
     db_exec(admin, "CREATE ROLE guarded LOGIN PASSWORD 'right'; GRANT saga_relay TO guarded");
     write_file(db_text(admin, "SHOW hba_file"),
                "host all guarded all scram-sha-256\nhost all all all trust\n");
