@@ -13,7 +13,8 @@ CREATE TABLE idempotency.retention (
     CONSTRAINT retention_pkey PRIMARY KEY (what),
     CONSTRAINT retention_what CHECK (what IN ('inbox', 'foreign', 'barrier', 'guard')),
     CONSTRAINT retention_keep CHECK (keep > interval '0'
-                                     AND (what <> 'inbox' OR keep BETWEEN '1 day' AND '29 days'))
+                                     AND (what <> 'inbox' OR keep BETWEEN '1 day' AND '29 days')
+                                     AND (what <> 'barrier' OR keep >= '1 day'))
 );
 INSERT INTO idempotency.retention VALUES
     ('inbox', '10 days'), ('foreign', '10 days'), ('barrier', '180 days'), ('guard', '7 days');
@@ -24,7 +25,8 @@ COMMENT ON COLUMN idempotency.retention.what IS
     'inbox: messages, by the time inside their ids. foreign: messages whose ids tell no time, since '
     'they were received. barrier: answers to sagas, by the start of the saga. guard: since the request';
 COMMENT ON COLUMN idempotency.retention.keep IS
-    'the inbox''s must exceed the topics'' retention plus the longest lag; between 1 and 29 days';
+    'the inbox''s must exceed the topics'' retention plus the longest lag; between 1 and 29 days. The '
+    'barrier''s must exceed the longest saga; at least 1 day';
 
 CREATE VIEW idempotency.horizon AS
     SELECT to_timestamp(pg_sequence_last_value('idempotency.inbox_mark') * 86400.0) AS oldest,
@@ -68,7 +70,10 @@ BEGIN
 EXCEPTION WHEN check_violation THEN
     RAISE invalid_parameter_value USING
         MESSAGE = format('%s cannot be kept for %s', keep.what, keep.keep),
-        HINT = 'The inbox has room for 1 to 29 days.';
+        HINT = CASE keep.what
+            WHEN 'inbox' THEN 'The inbox has room for 1 to 29 days.'
+            WHEN 'barrier' THEN 'Sagas that are older are answered "unknown" and park: at least 1 day.'
+            ELSE 'It must be more than nothing.' END;
 END
 $$;
 COMMENT ON FUNCTION idempotency.keep(text, interval, text) IS

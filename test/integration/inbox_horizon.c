@@ -326,7 +326,11 @@ START_TEST(test_horizon_tells_what_is_known_and_keep_has_bounds)
     ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.keep('nothing', '3 days', 'x')"),
                      "22023");
     ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.keep('inbox', '3 days', ' ')"), "22023");
+    ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.keep('barrier', '3 hours', 'x')"),
+                     "22023");
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.audit WHERE verb = 'keep'"), 1);
+    db_exec(conn, "SELECT idempotency.keep('barrier', '1 day', 'x')");
+    db_exec(conn, "SELECT idempotency.keep('barrier', '400 days', 'x')");
 }
 END_TEST
 
