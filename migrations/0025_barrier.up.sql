@@ -36,6 +36,7 @@ CREATE TABLE idempotency.barrier (
     reason          text,
     reply           text        NOT NULL DEFAULT '{}',
     accepted        jsonb,
+    answered_by     text,
     overtaken_at    timestamptz,
     message_id      uuid        NOT NULL,
     saga_started_at timestamptz NOT NULL,
@@ -84,6 +85,8 @@ COMMENT ON COLUMN idempotency.barrier.reply IS
 COMMENT ON COLUMN idempotency.barrier.accepted IS
     'Of a command whose answer came later, or is to come: where its reply goes, its trace, and the '
     'values that were set when it was taken in hand. NULL: it was answered at once.';
+COMMENT ON COLUMN idempotency.barrier.answered_by IS
+    'Which login has answered it by idempotency.reply(). NULL: nobody has, or it was answered at once.';
 COMMENT ON COLUMN idempotency.barrier.overtaken_at IS
     'When its compensation came, if it was still waiting then: any answer is too late since.';
 COMMENT ON COLUMN idempotency.barrier.message_id IS

@@ -103,7 +103,8 @@ BEGIN
         RAISE program_limit_exceeded USING MESSAGE = 'a reply''s values have at most 65536 bytes';
     END IF;
     UPDATE idempotency.barrier b
-       SET outcome = reply.outcome, reason = nullif(reply.reason, ''), reply = answer
+       SET outcome = reply.outcome, reason = nullif(reply.reason, ''), reply = answer,
+           answered_by = session_user
      WHERE b.consumer = command.consumer AND b.saga_id = command.saga_id AND b.step = command.step
        AND b.action = command.action;
     PERFORM outbox.enqueue(command.accepted ->> 'reply-to', convert_to(answer, 'UTF8'),

@@ -9,13 +9,14 @@
 
 #include <string.h>
 
+static const char *database;
 static PGconn *conn;
 static char token[SAGA_TOKEN_MAX + 1];
 
 static void
 setup(void)
 {
-    given_inventory(&conn);
+    database = given_inventory(&conn);
 }
 
 #define IN_SQL "'sql', '" SAGA_1 "', 'pay', "
@@ -33,6 +34,12 @@ static const char *
 sql_answer(const char *rest)
 {
     return db_text(conn, "SELECT idempotency.reply('%s', %s)", token, rest);
+}
+
+static const char *
+answered_by(void)
+{
+    return db_text(conn, "SELECT coalesce(max(answered_by), 'nobody') FROM idempotency.barrier");
 }
 
 static void
@@ -59,6 +66,28 @@ START_TEST(test_reply_from_sql_is_the_same)
     expect_reply(conn, 0, "run", "done", NULL);
     ck_assert_str_eq(reply_payload(conn, 0), "{\"shelf\": \"B7\", \"ticket\": \"T1\"}");
     ck_assert_int_eq(reply_count(conn), 1);
+}
+END_TEST
+
+/* The login, also where it has taken on a role; and nobody can change it afterwards. */
+START_TEST(test_reply_tells_which_login_has_answered)
+{
+    const char *login = unique_name("clerk");
+    PGconn *clerk;
+
+    given_accepted_in_sql();
+    ck_assert_str_eq(answered_by(), "nobody");
+    db_exec(conn, "CREATE ROLE %s LOGIN IN ROLE saga_app", login);
+    clerk = db_connect(text_of("%s user=%s", database, login));
+    db_exec(clerk, "SET ROLE saga_app; SELECT idempotency.reply('%s', 'refused', 'no funds')",
+            token);
+    ck_assert_str_eq(answered_by(), login);
+    ck_assert_str_eq(sql_answer("'refused', 'no funds'"), "f");
+    ck_assert_str_eq(answered_by(), login);
+    ck_assert_str_eq(db_refusal(clerk, "UPDATE idempotency.barrier SET answered_by = 'x'"),
+                     "42501");
+    PQfinish(clerk);
+    db_exec(conn, "DROP ROLE %s", login);
 }
 END_TEST
 
@@ -158,10 +187,11 @@ main(void)
     return run_tests(&(struct tests){
         .name = "participant/reply_sql",
         .setup = setup,
-        .tests = TESTS(
-            test_reply_from_sql_is_the_same, test_answer_from_sql_that_is_no_object_is_refused,
-            test_compensation_i19_from_sql_overtakes_the_answer,
-            test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
-            test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time,
-            test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
+        .tests =
+            TESTS(test_reply_from_sql_is_the_same, test_reply_tells_which_login_has_answered,
+                  test_answer_from_sql_that_is_no_object_is_refused,
+                  test_compensation_i19_from_sql_overtakes_the_answer,
+                  test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
+                  test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time,
+                  test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
 }
