@@ -136,7 +136,7 @@ make_rooms(struct saga_consumer *consumer, struct saga_error *err)
 
     consumer->batch.max = consumer->batch.max_now = max;
     consumer->batch.items = calloc(max, sizeof(struct taken *));
-    consumer->batch.touched = calloc(max, sizeof(struct touched));
+    consumer->batch.touched = calloc(BATCH_MAX, sizeof(struct touched));
     consumer->records = calloc(max, sizeof(struct saga_record *));
     consumer->verdicts = calloc(max, sizeof(int32_t));
     consumer->questions = calloc(GATE_MANY, sizeof(struct gate_question));

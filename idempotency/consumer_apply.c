@@ -25,6 +25,13 @@
 
 /* --- choosing ------------------------------------------------------------------ */
 
+static void
+touch(struct batch *batch, struct partition *partition, int64_t first)
+{
+    batch->touched[batch->n_touched] = (struct touched){ .partition = partition, .first = first };
+    partition->touched = (int32_t)++batch->n_touched;
+}
+
 /* Up to the first one that has to be alone; that one only if it is the first of
  * all. What is not taken is put back. */
 static void
@@ -46,11 +53,8 @@ add_chosen(struct batch *batch, struct hand_item *const *chosen, size_t n)
     }
     for (; i < n; i++)
         hand_put_back(chosen[i], 0);
-    if (batch->n > before && partition->touched == 0) {
-        batch->touched[batch->n_touched] =
-            (struct touched){ .partition = partition, .first = batch->items[before]->item.offset };
-        partition->touched = (int32_t)++batch->n_touched;
-    }
+    if (batch->n > before && partition->touched == 0)
+        touch(batch, partition, batch->items[before]->item.offset);
 }
 
 static void
@@ -90,6 +94,35 @@ offset_to_commit(const struct partition *partition, int64_t next)
     return next > partition->floor ? next : partition->floor;
 }
 
+bool
+is_behind(const struct partition *partition)
+{
+    return partition->settled && partition->hand.next != OFFSET_NONE &&
+           offset_to_commit(partition, partition->hand.next) != partition->committed;
+}
+
+/* As far as there is room: the others are another batch's. */
+static void
+touch_behind(struct saga_consumer *consumer)
+{
+    struct batch *batch = &consumer->batch;
+
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        if (at->touched == 0 && is_behind(at) && batch->n_touched < BATCH_MAX)
+            touch(batch, at, at->hand.next);
+}
+
+static void
+set_next(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n_touched; i++) {
+        const struct partition *partition = batch->touched[i].partition;
+
+        batch->touched[i].next =
+            offset_to_commit(partition, hand_next_if_finished(&partition->hand));
+    }
+}
+
 void
 batch_reset(struct batch *batch)
 {
@@ -112,12 +145,9 @@ batch_choose(struct saga_consumer *consumer)
         choose_from(consumer, at, share);
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         choose_from(consumer, at, batch->max_now);
-    for (size_t i = 0; i < batch->n_touched; i++) {
-        struct touched *touched = &batch->touched[i];
-
-        touched->next =
-            offset_to_commit(touched->partition, hand_next_if_finished(&touched->partition->hand));
-    }
+    if (batch->n > 0)
+        touch_behind(consumer);
+    set_next(batch);
     return batch->n > 0;
 }
 
@@ -177,24 +207,25 @@ count_success(struct saga_consumer *consumer, const struct taken *taken)
         alarm_parked(consumer, taken);
 }
 
-static bool
-is_repeated(const struct taken *taken)
+static void
+count_repeats(struct saga_consumer *consumer, const struct taken *taken)
 {
-    return taken->record.flaw == NULL && taken->verdict == SAGA_INBOX_DUPLICATE;
+    if (taken->record.flaw != NULL || taken->verdict != SAGA_INBOX_DUPLICATE)
+        consumer->repeated = 0;
+    else if (consumer->repeated < REPEATS_MIN)
+        consumer->repeated++;
 }
 
 static void
 batch_succeeded(struct saga_consumer *consumer, struct batch *batch)
 {
-    bool repeats = true;
+    bool repeats = consumer->repeated >= REPEATS_MIN;
 
     for (size_t i = 0; i < batch->n; i++) {
         batch->items[i]->item.state = HAND_FINISHED;
         count_success(consumer, batch->items[i]);
-        repeats &= is_repeated(batch->items[i]);
+        count_repeats(consumer, batch->items[i]);
     }
-    if (batch->n > 0)
-        consumer->repeats = repeats;
     for (size_t i = 0; i < batch->n_touched; i++)
         batch->touched[i].partition->committed = batch->touched[i].next;
     atomic_fetch_add(&consumer->counters.batches, 1);
@@ -202,6 +233,8 @@ batch_succeeded(struct saga_consumer *consumer, struct batch *batch)
     CRASH_POINT("consumer.after_mark");
     for (size_t i = 0; i < batch->n_touched; i++)
         kafka_finish(consumer, batch->touched[i].partition);
+    if (!repeats && consumer->repeated >= REPEATS_MIN)
+        seen_ask_again(consumer);
 }
 
 /* Until it is parked it stays so, whatever happens to the connection. */
@@ -335,13 +368,6 @@ batch_apply(struct saga_consumer *consumer)
 enum { CATCH_UP_MS = 100 };
 
 bool
-is_behind(const struct partition *partition)
-{
-    return partition->settled && partition->hand.next != OFFSET_NONE &&
-           offset_to_commit(partition, partition->hand.next) != partition->committed;
-}
-
-bool
 batch_catch_up(struct saga_consumer *consumer, bool at_once)
 {
     struct batch *batch = &consumer->batch;
@@ -351,12 +377,10 @@ batch_catch_up(struct saga_consumer *consumer, bool at_once)
     if (!at_once && clock_mono_ms() < consumer->catch_up_ms)
         return false;
     batch_reset(batch);
-    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        if (is_behind(at) && batch->n_touched < batch->max)
-            batch->touched[batch->n_touched++] =
-                (struct touched){ .partition = at, .first = at->hand.next, .next = at->hand.next };
+    touch_behind(consumer);
     if (batch->n_touched == 0)
         return false;
+    set_next(batch);
     consumer->catch_up_ms = clock_mono_ms() + CATCH_UP_MS;
     if (transact(consumer, batch, &none, &err) == 0)
         batch_succeeded(consumer, batch);

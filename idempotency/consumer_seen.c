@@ -14,15 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fewer are as well off with the batch that they are in. */
-enum { KNOWN_MIN = 50 };
-
 /* Somebody waits for an answer to each message; or this very one may be committed, and
  * counts as applied then. */
 static bool
 may_be_seen(const struct taken *taken)
 {
-    return !taken->partition->route->answers && taken->record.flaw == NULL && !taken->unknown;
+    return taken->item.state == HAND_READY && !taken->partition->route->answers &&
+           taken->record.flaw == NULL && !taken->unknown;
 }
 
 static size_t
@@ -51,6 +49,13 @@ compare(const void *a, const void *b)
                   sizeof(struct saga_uuid));
 }
 
+static bool
+is_same(const struct taken *a, const struct taken *b)
+{
+    return compare(&a, &b) == 0 &&
+           memcmp(a->record.hash, b->record.hash, sizeof a->record.hash) == 0;
+}
+
 /* A producer's ids mostly come in order. */
 static void
 sort_by_id(struct taken **taken, size_t n)
@@ -62,8 +67,8 @@ sort_by_id(struct taken **taken, size_t n)
         }
 }
 
-/* The answer has the hashes in the order of their ids, and an id that is asked for twice
- * only once: only if all are known, as what they are, it is what was expected. */
+/* The answer has the hashes in the order of their ids: only if all are known, as what they
+ * are, it is what was expected. */
 static int
 are_known(struct saga_consumer *consumer, struct taken *const *taken, size_t n, bool *known,
           struct saga_error *err)
@@ -80,6 +85,8 @@ are_known(struct saga_consumer *consumer, struct taken *const *taken, size_t n, 
     pg_array_init(&ids, PG_OID_UUID_ARRAY);
     pg_array_init(&hashes, PG_OID_BYTEA_ARRAY);
     for (size_t i = 0; i < n; i++) {
+        if (i > 0 && is_same(taken[i - 1], taken[i]))
+            continue;
         pg_array_add(&ids, &taken[i]->record.public.id, sizeof(struct saga_uuid));
         pg_array_add(&hashes, taken[i]->record.hash, sizeof taken[i]->record.hash);
     }
@@ -116,9 +123,10 @@ look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
         database_failed(consumer, &err);
         return;
     }
-    consumer->repeats = known;
-    if (!known)
+    if (!known) {
+        consumer->repeated = 0;
         return;
+    }
     for (size_t i = 0; i < n; i++) {
         unseen[i]->item.state = HAND_FINISHED;
         unseen[i]->verdict = SAGA_INBOX_DUPLICATE;
@@ -137,7 +145,14 @@ seen_ask(struct saga_consumer *consumer)
     for (size_t i = 0; i < n; i++)
         if (asked[i]->item.state != HAND_FINISHED)
             asked[unseen++] = asked[i];
-    if (consumer->repeats && unseen >= KNOWN_MIN && consumer->options.mode != SAGA_MODE_REDIS &&
-        pg_connected(&consumer->pg))
+    if (consumer->repeated >= REPEATS_MIN && unseen >= REPEATS_MIN &&
+        consumer->options.mode != SAGA_MODE_REDIS && pg_connected(&consumer->pg))
         look_into_inbox(consumer, asked, unseen);
+}
+
+void
+seen_ask_again(struct saga_consumer *consumer)
+{
+    for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
+        at->unasked = at->hand.first;
 }

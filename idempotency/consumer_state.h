@@ -72,7 +72,7 @@ struct batch {
         struct partition *partition;
         int64_t first, next; /* offset of its first message; where it will be afterwards */
         bool fenced;         /* it was not where we left it */
-    } * touched;
+    } * touched;             /* room for BATCH_MAX */
     size_t n_touched;
 };
 
@@ -95,7 +95,7 @@ struct saga_consumer {
     int64_t lag_ms, stats_ms;  /* not counted, and not told, again before */
     int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
-    bool repeats;              /* the last batch was nothing but duplicates */
+    int32_t repeated;          /* duplicates in a row that the inbox has told of */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
     bool was_assigned;         /* ever */
     bool horizon_due;          /* partitions have come since the topics were asked about */
@@ -130,7 +130,8 @@ struct saga_consumer {
     struct counters counters;
 };
 
-enum { LOG_AGAIN_MS = 60000, UNSETTLED_MS = 1000, BATCH_MAX = 1000 };
+/* REPEATS_MIN: duplicates in a row from which on more are expected. */
+enum { LOG_AGAIN_MS = 60000, UNSETTLED_MS = 1000, BATCH_MAX = 1000, REPEATS_MIN = 50 };
 
 /* True once a minute: what lasts is not logged each time. */
 bool may_log(int64_t *not_before_ms);
@@ -205,6 +206,8 @@ void horizon_forget(struct saga_consumer *consumer);
 /* Asks about what was taken since, up to GATE_MANY, without a transaction: those that have been
  * applied before are finished. What it does not find may still be one. */
 void seen_ask(struct saga_consumer *consumer);
+/* Lets it ask again about all that is in hand. */
+void seen_ask_again(struct saga_consumer *consumer);
 
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 

@@ -276,8 +276,8 @@ COMMENT ON FUNCTION idempotency.receive(text, uuid[], bytea[], text[], integer[]
     'Waits for a transaction that is at one of the messages. Sets synchronous_commit to on where it was off '
     'or local. 40001: roll back and try again';
 
--- For who is in the midst of duplicates: a look that locks nothing, waits for nobody and takes
--- a fifth of what receive() takes for them. All in one partition, that of the first one's day: what
+-- For who is in the midst of duplicates: a look that locks nothing, waits for no other message
+-- and takes a fifth of what receive() takes for them. All in one partition, that of the first one's day: what
 -- is elsewhere is told by receive(), as is everything that is not found here.
 CREATE FUNCTION idempotency.known(consumer text, message_ids uuid[]) RETURNS bytea[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER

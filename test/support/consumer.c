@@ -157,6 +157,7 @@ given_consumer(const struct fixture *fixture, const struct consumer_choice *choi
         .window_ms = choice->window_ms,
         .retry_first_ms = choice->retry_first_ms != 0 ? choice->retry_first_ms : 20,
         .retry_longest_ms = choice->retry_longest_ms != 0 ? choice->retry_longest_ms : 200,
+        .batch_rows = choice->batch_rows,
         .statement_ms = choice->statement_ms,
         .attempts_max = choice->attempts_max,
         .mode = choice->mode,

@@ -38,8 +38,8 @@ struct consumer_choice {
     void *user;
     const char *group, *conninfo;
     saga_log_fn *log;
-    int32_t lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms, attempts_max, mode,
-        drain_ms, stats_ms;
+    int32_t batch_rows, lease_ms, window_ms, retry_first_ms, retry_longest_ms, statement_ms,
+        attempts_max, mode, drain_ms, stats_ms;
     saga_consumer_stats_fn *on_stats;
     void *stats_user;
     bool unsubscribed, debug;
