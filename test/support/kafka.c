@@ -85,8 +85,10 @@ create_topic(const char *name, int partitions, const char *const *settings)
     ck_assert_msg(event != NULL, "no answer from the broker at %s", brokers());
     ck_assert_msg(rd_kafka_event_error(event) == 0, "%s", rd_kafka_event_error_string(event));
     results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
-    ck_assert_msg(rd_kafka_topic_result_error(results[0]) == 0, "topic %s: %s", name,
-                  rd_kafka_topic_result_error_string(results[0]));
+    ck_assert_msg(rd_kafka_topic_result_error(results[0]) == 0 ||
+                      rd_kafka_topic_result_error(results[0]) ==
+                          RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS,
+                  "topic %s: %s", name, rd_kafka_topic_result_error_string(results[0]));
     WAIT_UNTIL(led_partitions(rk, name) == partitions, TIMEOUT_MS);
     rd_kafka_event_destroy(event);
     rd_kafka_NewTopic_destroy(topic);

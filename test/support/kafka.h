@@ -20,7 +20,8 @@ void use_brokers(const char *address);
 #define GIVEN_TOPIC_(partitions, ...) given_topic(partitions, (const char *const[]){ __VA_ARGS__ })
 const char *given_topic(int partitions, const char *const *settings);
 
-/* The same for a name that the test has chosen. */
+/* The same for a name that the test has chosen; if another flavour of it has made it, that is the
+ * one. */
 void create_topic(const char *name, int partitions, const char *const *settings);
 
 /* ALTER_TOPIC(name, "max.message.bytes=2000"): from now on; its other settings are the defaults
