@@ -149,17 +149,21 @@ command(PGconn *conn, const char *sql)
     PQclear(result);
 }
 
+/* Prepared once, by hand and in our handler alike. */
 static int
 update(PGconn *conn, const void *key, size_t len)
 {
+    static PGconn *prepared;
     char text[16];
     const char *values[] = { text };
     PGresult *result;
     bool good;
 
+    if (prepared != conn)
+        PQclear(PQprepare(conn, "one", "UPDATE account SET n = n + 1 WHERE key = $1", 1, NULL));
+    prepared = conn;
     snprintf(text, sizeof text, "%.*s", (int)len, (const char *)key);
-    result = PQexecParams(conn, "UPDATE account SET n = n + 1 WHERE key = $1", 1, NULL, values,
-                          NULL, NULL, 0);
+    result = PQexecPrepared(conn, "one", 1, values, NULL, NULL, 0);
     good = PQresultStatus(result) == PGRES_COMMAND_OK;
     PQclear(result);
     return good ? 0 : SAGA_EDB;
