@@ -90,9 +90,21 @@ topic_asked(struct topic *topic, int64_t now_ms)
         topic->max_bytes = TOPIC_BYTES_ASSUMED;
 }
 
+/* Answers come in the order of their questions. */
+static bool
+is_outdated(struct topic *topic)
+{
+    if (topic->outdated == 0)
+        return false;
+    topic->outdated--;
+    return true;
+}
+
 void
 topic_unanswered(struct topic *topic)
 {
+    if (is_outdated(topic))
+        return;
     topic->asking = false;
     topic->known = true;
 }
@@ -100,6 +112,7 @@ topic_unanswered(struct topic *topic)
 void
 topic_interrupted(struct topic *topic, int64_t now_ms)
 {
+    topic->outdated = 0;
     if (topic->asking && now_ms - topic->asked_ms >= TOPIC_ANSWER_MS)
         topic_unanswered(topic);
     topic->asking = false;
@@ -110,6 +123,8 @@ topics_answered(struct topics *topics, struct topic *topic, int64_t max_bytes, i
 {
     int64_t before = topic->max_bytes;
 
+    if (is_outdated(topic))
+        return false;
     topic->asking = false;
     topic->known = true;
     topic->answered_ms = now_ms;
@@ -142,6 +157,8 @@ void
 topic_doubt(struct topic *topic)
 {
     topic->known = false;
+    topic->outdated += topic->asking;
+    topic->asking = false;
 }
 
 void

@@ -25,6 +25,7 @@ struct topic {
 
     int64_t max_bytes; /* of a batch, as far as we know; 0: never heard of */
     bool known, asking;
+    int32_t outdated; /* questions of before it was doubted: their answers tell nothing */
     int64_t asked_ms, answered_ms; /* answered: by the brokers, not by time */
 
     const struct verdict *refused; /* the last refusal of the whole topic */

@@ -66,6 +66,16 @@ waits_at_the_gate(void)
 }
 
 static void
+end_sessions_at_the_gate(void)
+{
+    db_exec(conn,
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND objid = %d AND NOT granted AND database = (SELECT oid FROM pg_database"
+            " WHERE datname = current_database())",
+            GATE);
+}
+
+static void
 close_gate(void)
 {
     db_exec(conn, "SELECT pg_advisory_lock(%d)", GATE);
@@ -142,8 +152,7 @@ START_TEST(test_worker_killed_inside_a_step_is_followed_at_once_s6)
     id = given_saga(conn, &scripted, "k", SAGA_PAIRS({ "a.run", "gate" }));
     WAIT_UNTIL(waits_at_the_gate() == 1, 8000);
     process_kill(first);
-    db_exec(conn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-                  " AND NOT granted"); /* as the kernel's closing of the socket would */
+    end_sessions_at_the_gate(); /* as the kernel's closing of the socket would */
     open_gate();
     second = start_worker(conninfo);
     WAIT_UNTIL(strcmp(state_of(conn, id), "completed") == 0, 8000);
@@ -165,8 +174,7 @@ START_TEST(test_worker_killed_between_steps_is_followed_after_its_grace_s6)
     id = given_saga(conn, &scripted, "k", SAGA_PAIRS({ "b.run", "gate" }));
     WAIT_UNTIL(waits_at_the_gate() == 1, 8000);
     process_kill(first);
-    db_exec(conn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-                  " AND NOT granted");
+    end_sessions_at_the_gate();
     ck_assert_int_eq(
         db_int(conn,
                "SELECT count(*) FROM saga.instance"
@@ -274,8 +282,7 @@ START_TEST(test_connection_cut_inside_a_step_is_no_answer_s15)
     id = given_saga(conn, &scripted, "k", SAGA_PAIRS({ "b.run", "gate" }));
     for (int i = 0; i < 5; i++) { /* more often than the step has attempts */
         WAIT_UNTIL(waits_at_the_gate() == 1, 8000);
-        db_exec(conn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-                      " AND NOT granted");
+        end_sessions_at_the_gate();
         WAIT_UNTIL(waits_at_the_gate() == 0, 8000);
     }
     open_gate();

@@ -51,6 +51,34 @@ START_TEST(test_topics_wait_for_an_answer_but_not_for_ever)
 }
 END_TEST
 
+/* An operator has raised the limit while the answer about the old one was still on its way, or was
+ * not yet looked at. */
+START_TEST(test_topics_that_are_doubted_are_not_judged_by_an_answer_of_before)
+{
+    struct topics topics = { 0 };
+    struct topic *topic = topics_get(&topics, "t");
+
+    topics_answered(&topics, topic, 2000, 1000);
+    topic_asked(topic, 1000);
+    topic_pardon(topic);
+    ck_assert(topic_is_unknown(topic, 1000 + TOPIC_ANSWER_MS)); /* nobody has asked since */
+    topic_asked(topic, 2000);
+    ck_assert(!topics_answered(&topics, topic, 2000, 2001));
+    ck_assert(topic_is_unknown(topic, 2001));
+    ck_assert(topics_answered(&topics, topic, 100000, 2002));
+    ck_assert(!topic_is_unknown(topic, 2002));
+    ck_assert_int_eq(topic->max_bytes, 100000);
+    /* What a producer that has ended was asked, it does not answer. */
+    topic_doubt(topic);
+    topic_asked(topic, 3000);
+    topic_doubt(topic);
+    topic_interrupted(topic, 3001);
+    topic_asked(topic, 3002);
+    ck_assert(topics_answered(&topics, topic, 3000, 3003));
+    topics_clear(&topics);
+}
+END_TEST
+
 START_TEST(test_topics_know_the_smallest_limit)
 {
     struct topics topics = { 0 };
@@ -100,6 +128,7 @@ main(void)
     return run_tests(&(struct tests){
         .name = "outbox/topics",
         .tests = TESTS(test_topics_are_found_again, test_topics_wait_for_an_answer_but_not_for_ever,
+                       test_topics_that_are_doubted_are_not_judged_by_an_answer_of_before,
                        test_topics_know_the_smallest_limit,
                        test_topics_that_are_refused_are_tried_less_and_less_often),
     });
