@@ -166,5 +166,6 @@ topic_pardon(struct topic *topic)
 {
     topic->refused = NULL;
     topic->refusals = 0;
+    topic->answered_ms = 0; /* nor parked by what the brokers said before */
     topic_doubt(topic);
 }

@@ -92,6 +92,20 @@ START_TEST(test_judge_o26_parks_nothing_by_an_old_limit_after_a_question_without
 }
 END_TEST
 
+/* An operator believes that the limit has been raised; the brokers are slow to say so. */
+START_TEST(test_judge_o27_parks_nothing_by_a_limit_of_before_it_was_pardoned)
+{
+    const struct judge_case row = { topic, 1, 2001, false };
+    const struct verdict *verdict;
+
+    topic_pardon(topic);
+    topic_asked(topic, NOW);
+    ck_assert_int_eq(judge_row(&judge, &row, NOW + TOPIC_ANSWER_MS, &verdict), JUDGED_ASK);
+    topics_answered(&topics, topic, 2000, NOW + 1000);
+    ck_assert_int_eq(judge_row(&judge, &row, NOW + 1000, &verdict), JUDGED_PARK);
+}
+END_TEST
+
 START_TEST(test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked)
 {
     for (int64_t seq = 30; seq > 0; seq -= 3)
@@ -172,6 +186,7 @@ main(void)
         .tests = TESTS(
             test_judge_o26_sends_by_its_table,
             test_judge_o26_parks_nothing_by_an_old_limit_after_a_question_without_answer,
+            test_judge_o27_parks_nothing_by_a_limit_of_before_it_was_pardoned,
             test_judge_o26_a_batch_is_suspected_and_who_is_refused_alone_is_parked,
             test_judge_o26_a_new_limit_acquits, test_judge_o14_a_topic_is_refused_as_a_whole,
             test_judge_does_not_believe_that_a_topic_has_vanished,
