@@ -48,13 +48,32 @@ take_verdict(struct saga_consumer *consumer, struct taken *taken, enum gate_verd
     }
 }
 
-void
-marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n)
+static void
+ask(struct saga_consumer *consumer, struct taken *const *asked, size_t n)
 {
     struct gate_question *questions = consumer->questions;
-    struct taken *asked[GATE_MANY];
     char prefix[GATE_NAME_MAX];
     bool skips = false, same;
+
+    mark_prefix(consumer, prefix);
+    for (size_t i = 0; i < n; i++)
+        set_question(&questions[i], asked[i]);
+    gate_ask(consumer->gate, prefix, questions, n);
+    kafka_read(consumer, 2);
+    gate_hear(consumer->gate, questions, n);
+    CRASH_POINT("consumer.after_gate");
+    for (size_t i = 0; i < n; i++)
+        skips |= questions[i].verdict == GATE_SKIP;
+    same = !skips || database_same(consumer);
+    for (size_t i = 0; i < n; i++)
+        if (same || questions[i].verdict != GATE_SKIP)
+            take_verdict(consumer, asked[i], questions[i].verdict);
+}
+
+void
+marks_ask(struct saga_consumer *consumer, struct taken *const *taken, size_t n)
+{
+    struct taken *asked[GATE_MANY];
     size_t n_asked = 0;
 
     if (consumer->gate == NULL)
@@ -62,19 +81,8 @@ marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n)
     for (size_t i = 0; i < n; i++)
         if (mark_counts(taken[i]))
             asked[n_asked++] = taken[i];
-    mark_prefix(consumer, prefix);
-    for (size_t i = 0; i < n_asked; i++)
-        set_question(&questions[i], asked[i]);
-    gate_ask(consumer->gate, prefix, questions, n_asked);
-    kafka_read(consumer, 2);
-    gate_hear(consumer->gate, questions, n_asked);
-    CRASH_POINT("consumer.after_gate");
-    for (size_t i = 0; i < n_asked; i++)
-        skips |= questions[i].verdict == GATE_SKIP;
-    same = !skips || database_same(consumer);
-    for (size_t i = 0; i < n_asked; i++)
-        if (same || questions[i].verdict != GATE_SKIP)
-            take_verdict(consumer, asked[i], questions[i].verdict);
+    if (n_asked > 0)
+        ask(consumer, asked, n_asked);
     atomic_store(&consumer->counters.circuit, (int)gate_circuit(consumer->gate));
 }
 

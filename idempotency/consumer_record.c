@@ -113,9 +113,8 @@ read_raw(struct incoming *record, rd_kafka_message_t *message)
         return;
     for (size_t i = 0;
          rd_kafka_header_get_all(headers, i, &name, &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR;
-         i++) {
+         i++)
         keep_header(&record->raw, name, value, len);
-    }
     rd_kafka_headers_destroy(headers);
 }
 

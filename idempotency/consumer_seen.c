@@ -5,8 +5,8 @@
  * inbox, which is looked at from outside then.
  *
  * A row that is seen there is committed, and so is the effect. That no offset is
- * written with it is no loss: PostgreSQL's is moved later (batch_catch_up()), and until
- * then what was seen is seen again after a restart.
+ * written with it is no loss: PostgreSQL's is moved later, with the next batch or without
+ * (batch_catch_up()), and until then what was seen is seen again after a restart.
  */
 #include "idempotency/consumer_state.h"
 #include "idempotency/sql.h"

@@ -212,7 +212,7 @@ void seen_ask_again(struct saga_consumer *consumer);
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 
 /* Finishes those of up to GATE_MANY that were done before. */
-void marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n);
+void marks_ask(struct saga_consumer *consumer, struct taken *const *taken, size_t n);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */
 bool marks_lease(struct saga_consumer *consumer, struct taken *taken);

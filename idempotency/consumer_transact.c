@@ -224,12 +224,12 @@ handle(struct saga_consumer *consumer, const struct batch *batch, size_t i, stru
         return quarantine(consumer, taken, why_never(taken->verdict), err);
     if (!is_for_handler(taken))
         return 0;
+    if (taken->partition->route->many != NULL && batch->n > 1)
+        return handle_many(consumer, batch, i, err);
     if (record_read_headers(&taken->record, err) != 0)
         return err->code;
-    return taken->partition->route->many != NULL && batch->n > 1
-               ? handle_many(consumer, batch, i, err)
-               : call_handler(consumer, taken->partition->route, &taken->record.public,
-                              taken->verdict, err);
+    return call_handler(consumer, taken->partition->route, &taken->record.public, taken->verdict,
+                        err);
 }
 
 static int
