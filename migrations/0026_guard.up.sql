@@ -19,6 +19,25 @@ $$;
 COMMENT ON FUNCTION idempotency.is_mine(xid) IS
     'whether the transaction that asks has written the row with this xmin';
 
+-- Before a CHECK does, which would not say what to do about it.
+CREATE FUNCTION idempotency.check_name(what text, name text, remedy text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF name IS NULL OR name = '' THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('the %s is empty', what);
+    ELSIF octet_length(name) > 255 THEN
+        RAISE program_limit_exceeded USING
+            MESSAGE = format('the %s has %s bytes, and at most 255 are allowed', what,
+                             octet_length(name)),
+            HINT = remedy;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION idempotency.check_name(text, text, text) IS
+    'part of idempotency.enter: 22023 without a name, 54000 where it is too long';
+
 CREATE FUNCTION idempotency.enter(consumer text, saga_id uuid, step text, action text,
                                   message_id uuid)
     RETURNS TABLE (verdict text, outcome text, reason text, reply text)
@@ -32,9 +51,17 @@ DECLARE
     before text;
     overtakes boolean := false;
 BEGIN
-    IF enter.action NOT IN ('run', 'compensate') THEN
+    IF (enter.action IN ('run', 'compensate')) IS NOT TRUE THEN
         RAISE invalid_parameter_value USING
             MESSAGE = format('action must be run or compensate, not "%s"', enter.action);
+    END IF;
+    IF (octet_length(enter.consumer) BETWEEN 1 AND 255 AND octet_length(enter.step) BETWEEN 1 AND 255)
+       IS NOT TRUE THEN
+        PERFORM idempotency.check_name('consumer', enter.consumer,
+                    'It is the participant''s own name, which its Kafka group has, too.'),
+                idempotency.check_name('step', enter.step,
+                    'No participant has a step of that name: put the command aside, in '
+                    'idempotency.quarantine.');
     END IF;
     -- The step's row first, for both, so that two of them meet in a queue.
     WITH entered AS (
@@ -92,7 +119,8 @@ COMMENT ON FUNCTION idempotency.enter(text, uuid, text, text, uuid) IS
     'the barrier of a saga''s participant, at the beginning of the command''s transaction; see '
     'docs/protocol.md. enter: do it (run or compensate) and say idempotency.answer or '
     'idempotency.wait, or roll back. answered: do nothing, and reply with outcome, reason and reply '
-    'as they are returned. waiting: do nothing and do not reply; idempotency.reply will';
+    'as they are returned. waiting: do nothing and do not reply; idempotency.reply will. No consumer, '
+    'step or action: 22023. More than 255 bytes: 54000';
 
 CREATE FUNCTION idempotency.answer(consumer text, saga_id uuid, step text, action text, outcome text,
                                    reason text DEFAULT NULL, reply jsonb DEFAULT '{}')
@@ -165,6 +193,12 @@ AS $$
 DECLARE
     stored idempotency.guard;
 BEGIN
+    IF (octet_length(enter.scope) BETWEEN 1 AND 255 AND octet_length(enter.key) BETWEEN 1 AND 255)
+       IS NOT TRUE THEN
+        PERFORM idempotency.check_name('scope', enter.scope, 'Enter a hash of the scope in its place.'),
+                idempotency.check_name('key', enter.key,
+                    'Refuse the request, or enter a hash of the key in its place.');
+    END IF;
     PERFORM set_config('lock_timeout', greatest(enter.wait_ms, 1) || 'ms', true);
     BEGIN
         INSERT INTO idempotency.guard (scope, key, fingerprint)
@@ -194,7 +228,7 @@ COMMENT ON FUNCTION idempotency.enter(text, text, bytea, integer) IS
     'the guard, at the beginning of a request''s transaction. fresh: carry it out and say '
     'idempotency.answer. answered: do nothing, and answer as is returned. other: the key was used '
     'for another request; refuse. busy: a transaction that is at it has not ended within wait_ms; '
-    'let the client come again';
+    'let the client come again. No scope or key: 22023. More than 255 bytes: 54000';
 
 CREATE FUNCTION idempotency.answer(scope text, key text, status integer, response bytea)
     RETURNS void
@@ -220,6 +254,7 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['TABLE idempotency.guard', 'FUNCTION idempotency.is_mine(xid)',
+        'FUNCTION idempotency.check_name(text, text, text)',
         'FUNCTION idempotency.enter(text, uuid, text, text, uuid)',
         'FUNCTION idempotency.answer(text, uuid, text, text, text, text, jsonb)',
         'FUNCTION idempotency.enter(text, text, bytea, integer)',
@@ -230,7 +265,7 @@ END
 $$;
 
 GRANT SELECT ON idempotency.guard TO saga_monitor;
-REVOKE EXECUTE ON FUNCTION idempotency.is_mine(xid),
+REVOKE EXECUTE ON FUNCTION idempotency.is_mine(xid), idempotency.check_name(text, text, text),
     idempotency.enter(text, uuid, text, text, uuid),
     idempotency.answer(text, uuid, text, text, text, text, jsonb),
     idempotency.enter(text, text, bytea, integer),

@@ -112,6 +112,37 @@ START_TEST(test_answer_from_sql_that_is_no_object_is_refused)
 }
 END_TEST
 
+/* Which argument it is, what its limit is, and what to do about it. */
+START_TEST(test_enter_from_sql_refuses_names_that_are_too_long_or_missing)
+{
+    static const struct {
+        const char *call, *sqlstate, *says;
+    } wrong[] = {
+        { "repeat('é', 128), '" SAGA_1 "', 'pay', 'run', '" SAGA_2 "'", "54000",
+          "the consumer has 256 bytes, and at most 255 are allowed" },
+        { "'sql', '" SAGA_1 "', repeat('x', 256), 'run', '" SAGA_2 "'", "54000",
+          "the step has 256 bytes, and at most 255 are allowed" },
+        { "NULL, '" SAGA_1 "', 'pay', 'run', '" SAGA_2 "'", "22023", "the consumer is empty" },
+        { "'sql', '" SAGA_1 "', '', 'run', '" SAGA_2 "'", "22023", "the step is empty" },
+        { "'sql', '" SAGA_1 "', 'pay', NULL, '" SAGA_2 "'", "22023", "action must be" },
+        { "repeat('x', 256), 'k', ''", "54000", "the scope has 256 bytes" },
+        { "'web', repeat('x', 256), ''", "54000", "enter a hash of the key in its place" },
+        { "'', 'k', ''", "22023", "the scope is empty" },
+        { "'web', NULL, ''", "22023", "the key is empty" },
+    };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ck_assert_str_eq(db_refusal(conn, "SELECT idempotency.enter(%s)", wrong[i].call),
+                         wrong[i].sqlstate);
+        ck_assert_msg(strstr(PQerrorMessage(conn), wrong[i].says) != NULL, "%s",
+                      PQerrorMessage(conn));
+    }
+    db_exec(conn,
+            "SELECT idempotency.enter(repeat('x', 255), '" SAGA_1 "', repeat('x', 255),"
+            " 'run', '" SAGA_2 "'), idempotency.enter(repeat('x', 255), repeat('x', 255), '')");
+}
+END_TEST
+
 START_TEST(test_compensation_i19_from_sql_overtakes_the_answer)
 {
     given_accepted_in_sql();
@@ -190,6 +221,7 @@ main(void)
         .tests =
             TESTS(test_reply_from_sql_is_the_same, test_reply_tells_which_login_has_answered,
                   test_answer_from_sql_that_is_no_object_is_refused,
+                  test_enter_from_sql_refuses_names_that_are_too_long_or_missing,
                   test_compensation_i19_from_sql_overtakes_the_answer,
                   test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
                   test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time,
