@@ -64,6 +64,36 @@ pg_error_lost(struct pg *pg, struct saga_error *err)
     return SAGA_EDB;
 }
 
+/* Of a RAISE in one of our own functions: what to do about it. Others' hints may be about
+ * anything, and PostgreSQL's are about the SQL, which nobody who reads this has written. */
+static const char *
+own_hint(const PGresult *result)
+{
+    static const char *const schemas[] = { "idempotency.", "outbox.", "saga." };
+    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+    const char *where = PQresultErrorField(result, PG_DIAG_CONTEXT);
+    size_t innermost = where != NULL ? strcspn(where, "(\n") : 0;
+
+    if (function == NULL || strcmp(function, "exec_stmt_raise") != 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++)
+        if (innermost > 0 && memmem(where, innermost, schemas[i], strlen(schemas[i])) != NULL)
+            return PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    return NULL;
+}
+
+/* Whole, where there is room behind the message, or not at all. */
+static void
+add_hint(struct saga_error *err, const char *hint)
+{
+    size_t used = err != NULL ? strlen(err->message) : 0, len = hint != NULL ? strlen(hint) : 0;
+
+    if (used == 0 || len == 0 || used + 2 + len >= sizeof err->message)
+        return;
+    memcpy(err->message + used, ". ", 2);
+    memcpy(err->message + used + 2, hint, len + 1);
+}
+
 int
 pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_error *err)
 {
@@ -84,6 +114,7 @@ pg_error_of(struct pg *pg, const PGresult *result, bool foreign, struct saga_err
     } else {
         /* Not its DETAIL: that shows rows, and errors end up in logs. */
         error_set(err, code, "%s", message != NULL ? message : "the server refused");
+        add_hint(err, own_hint(result));
     }
     if (sqlstate != NULL && err != NULL)
         strncpy(err->sqlstate, sqlstate, sizeof err->sqlstate - 1);

@@ -106,7 +106,7 @@ struct saga_error {
     uint32_t flags;    /* SAGA_ERR_* */
     uint32_t index;    /* which of n inputs, from 0 */
     char sqlstate[8];  /* five characters, or empty where libpq has none */
-    char message[256]; /* one sentence, in UTF-8, without a line's end */
+    char message[256]; /* one sentence, and where we know it what to do; UTF-8, one line */
     char reserved[40];
 };
 

@@ -161,6 +161,45 @@ START_TEST(test_pg_missing_table_says_migrate_up)
 }
 END_TEST
 
+/* What our functions say to do comes with what is wrong, whole or not at all. */
+START_TEST(test_pg_error_has_the_hint_of_our_own_functions)
+{
+    static const char call[] =
+        "SELECT outbox.enqueue('t', NULL, headers => jsonb_build_object($1::text, 7))";
+    char name[181];
+
+    ck_assert_int_eq(pg_exec(&pg, call, PG_ARGS(PG_TEXT("n")), NULL, &err), SAGA_EDB);
+    ck_assert_str_eq(err.message, "header \"n\" is not a text. Headers are a JSON object of texts; "
+                                  "numbers and others need quotes.");
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    ck_assert_int_eq(pg_exec(&pg, call, PG_ARGS(PG_TEXT(name)), NULL, &err), SAGA_EDB);
+    ck_assert_str_eq(err.message, text_of("header \"%s\" is not a text", name));
+    ck_assert_int_eq(pg_exec(&pg, call, PG_ARGS(PG_TEXT("n")), NULL, NULL), SAGA_EDB);
+}
+END_TEST
+
+START_TEST(test_pg_error_has_no_hint_and_no_detail_of_others)
+{
+    static const struct pg_statement theirs[] = {
+        { .sql = "SELECT theirs()", .foreign = true },
+        { .sql = "SELECT nothing_like_it(1)", .foreign = true },
+    };
+    static const char *const says[] = { "no", "function nothing_like_it(integer) does not exist" };
+
+    ck_assert_msg(pg_script(&pg,
+                            "CREATE FUNCTION theirs() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+                            "  RAISE EXCEPTION 'no' USING HINT = 'their rows', DETAIL = 'and more';"
+                            " END $$;",
+                            &err) == 0,
+                  "%s", err.message);
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_int_eq(pg_batch(&pg, &theirs[i], 1, &err), SAGA_EDB);
+        ck_assert_str_eq(err.message, says[i]);
+    }
+}
+END_TEST
+
 START_TEST(test_pg_refused_connection_is_retriable_and_says_where)
 {
     struct pg nowhere;
@@ -328,7 +367,8 @@ main(void)
             test_pg_deadline_cancels_and_leaves_the_connection_usable,
             test_pg_batch_names_the_statement_that_failed,
             test_pg_busy_connection_is_refused_and_its_results_are_left,
-            test_pg_missing_table_says_migrate_up,
+            test_pg_missing_table_says_migrate_up, test_pg_error_has_the_hint_of_our_own_functions,
+            test_pg_error_has_no_hint_and_no_detail_of_others,
             test_pg_refused_connection_is_retriable_and_says_where,
             test_pg_connects_to_the_next_host_when_the_first_is_silent,
             test_commit_i15_of_a_failed_transaction_is_an_error,

@@ -203,7 +203,8 @@ START_TEST(test_released_message_is_a_duplicate_when_it_is_read_again)
     EXPECT_ANSWER(INBOX("release", "2", "--reason", "x"), 0, "");
     ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.inbox"), 2);
     EXPECT_ANSWER(INBOX("release", "3", "--reason", "x"), 4, "further ahead");
-    EXPECT_ANSWER(INBOX("release", "4", "--reason", "x"), 4, "no message-id");
+    EXPECT_ANSWER(INBOX("release", "4", "--reason", "x"), 4,
+                  "consumer could not tell it from others. Reject it and send it again with one.");
     EXPECT_ANSWER(INBOX("release", "5", "--reason", "x"), 3, "no message 5");
     EXPECT_ANSWER(INBOX("reject", "4", "--reason", "x"), 0, "rejected");
     EXPECT_ANSWER(INBOX("reject", "3"), 2, "--reason");
@@ -287,7 +288,8 @@ START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
 
     db_exec(other, "BEGIN");
     take(other, 1);
-    EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 4, "just now");
+    EXPECT_ANSWER(INBOX("discard", "c", b, "--reason", "x"), 4,
+                  "just now. Once it has tried, the message is applied");
     db_exec(other, "ROLLBACK");
     EXPECT_ANSWER(INBOX("discard", "c", a, "--reason", "nobody wants it"), 0, "discarded");
     ck_assert_str_eq(db_text(conn, "SELECT error FROM idempotency.parked_key"),
