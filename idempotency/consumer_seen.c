@@ -8,6 +8,7 @@
  * written with it is no loss: PostgreSQL's is moved later, with the next batch or without
  * (batch_catch_up()), and until then what was seen is seen again after a restart.
  */
+#include "base/crash.h"
 #include "idempotency/consumer_state.h"
 #include "idempotency/sql.h"
 
@@ -123,6 +124,7 @@ look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
         database_failed(consumer, &err);
         return;
     }
+    CRASH_POINT("consumer.after_look");
     if (!known) {
         consumer->repeated = 0;
         return;
@@ -138,7 +140,7 @@ look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
 void
 seen_ask(struct saga_consumer *consumer)
 {
-    struct taken *asked[GATE_MANY];
+    struct taken *asked[GATE_MANY] = { NULL };
     size_t n = take_unasked(consumer, asked), unseen = 0;
 
     marks_ask(consumer, asked, n);

@@ -61,6 +61,91 @@ START_TEST(test_repeats_are_finished_so_whatever_a_batch_holds_and_however_often
 }
 END_TEST
 
+START_TEST(test_repeats_are_recognised_in_whatever_order_their_ids_come)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = given_repeats(fixture);
+    int64_t batches = stats_of(consumer).batches;
+
+    for (int i = N; i > 0; i -= N / BATCHES)
+        produce_messages(fixture, i - N / BATCHES, N / BATCHES);
+    run_until_idle(consumer);
+    expect_effects(fixture, N, N);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 2 * N);
+    ck_assert_int_lt(stats_of(consumer).batches, batches + BATCHES / 2);
+}
+END_TEST
+
+/* --- behind a message that waits ---------------------------------------------------- */
+
+static int64_t
+duplicates_of(const struct saga_consumer *consumer)
+{
+    return stats_of(consumer).duplicates_by_inbox + stats_of(consumer).duplicates_by_mark;
+}
+
+/* N of them, behind a new message, or behind one that can only go to the quarantine. */
+static void
+given_repeats_behind(const struct fixture *fixture, const char *id)
+{
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture);
+    const struct record_header header = { .name = "message-id", .value = id };
+
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    free_consumer(consumer);
+    produce(fixture->topic,
+            &(struct record){ .key = "head", .value = "v", .headers = &header, .n_headers = 1 });
+    produce_messages(fixture, 0, N);
+}
+
+static int
+wait_for_the_others(PGconn *tx, const struct saga_record *record, void *user,
+                    struct saga_error *err)
+{
+    if (duplicates_of(*(struct saga_consumer **)user) < N)
+        return SAGA_HANDLER_RETRY;
+    return apply_effect(tx, record, user, err);
+}
+
+/* They lie finished behind it, and are not looked at again when the others are: Redis has their
+ * marks by then. */
+START_TEST(test_repeats_behind_one_that_waits_are_counted_once)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer = NULL;
+
+    given_repeats_behind(fixture, id_of(N));
+    consumer = GIVEN_CONSUMER(fixture, .redis = redis_address(), .handler = wait_for_the_others,
+                              .user = &consumer, .batch_rows = 10, .attempts_max = 10000);
+    run_until_idle(consumer);
+    expect_effects(fixture, N + 1, N + 1);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, N);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_mark, 0);
+}
+END_TEST
+
+/* It is not looked for itself, and so the look finds all that are behind it. */
+START_TEST(test_repeats_behind_one_without_an_id_are_looked_up)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer;
+
+    given_repeats_behind(fixture, NULL);
+    db_exec(fixture->conn,
+            "ALTER TABLE idempotency.quarantine ADD CONSTRAINT is_full CHECK (false)");
+    consumer = GIVEN_CONSUMER(fixture, .batch_rows = 10, .attempts_max = 10000);
+    start_running(consumer);
+    WAIT_UNTIL(duplicates_of(consumer) >= N, 20000);
+    db_exec(fixture->conn, "ALTER TABLE idempotency.quarantine DROP CONSTRAINT is_full");
+    WAIT_UNTIL(postgres_offset(fixture, 0) == 2 * N + 1, 20000);
+    stop_running(consumer);
+    ck_assert_int_eq(stats_of(consumer).quarantined, 1);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, N);
+    ck_assert_int_lt(stats_of(consumer).batches, N / 20);
+}
+END_TEST
+
 /* How many of a topic's messages were handled when PostgreSQL's offset of the other one had moved.
  */
 static struct {
@@ -258,6 +343,9 @@ main(void)
         .tests =
             TESTS(test_repeats_are_finished_without_a_transaction,
                   test_repeats_are_finished_so_whatever_a_batch_holds_and_however_often_they_come,
+                  test_repeats_are_recognised_in_whatever_order_their_ids_come,
+                  test_repeats_behind_one_that_waits_are_counted_once,
+                  test_repeats_behind_one_without_an_id_are_looked_up,
                   test_offset_behind_what_was_seen_moves_with_the_next_batch,
                   test_repeats_that_redis_has_forgotten_are_marked_again,
                   test_among_repeats_a_new_one_is_applied_i10,

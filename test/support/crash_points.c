@@ -10,14 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the shop of the sweep never comes to: nothing is parked there, and its topics are not
- * compacted. */
+/* What the shop of the sweep never comes to: nothing is parked there, its topics are not
+ * compacted, and its participants answer each duplicate. */
 static const struct {
     const char *prefix, *program;
 } others[] = {
-    { "parked.", "crash/outbox_parked" },
-    { "retry.", "crash/outbox_parked" },
-    { "redo.", "crash/idempotency_parked" },
+    { "parked.", "crash/outbox_parked" },           { "retry.", "crash/outbox_parked" },
+    { "consumer.after_look", "crash/idempotency" }, { "redo.", "crash/idempotency_parked" },
     { "transaction.", "crash/outbox_transaction" },
 };
 
