@@ -85,28 +85,38 @@ listen_for_commands(const char *database, const char *brokers)
     return rc == 0 ? 0 : failed(&err);
 }
 
-/* What the person says and the reply are one transaction. */
+/*
+ * What the person says and the reply are one transaction. The reply comes first: it takes the
+ * step's lock, which a compensation takes first, too, and call_back() then writes the row. The
+ * other way round the two could wait for each other.
+ */
 static int
 answer(PGconn *conn, const char *id, const char *reason)
 {
+    PGresult *row = PQexecParams(conn, "SELECT token FROM transfer WHERE id = $1", 1, NULL,
+                                 (const char *[]){ id }, NULL, NULL, 0);
     struct saga_error err;
-    PGresult *row = NULL;
-    int rc = saga_begin(conn, &err);
+    int rc;
 
+    if (PQntuples(row) != 1) {
+        fprintf(stderr, "there is no transfer %s\n%s", id, PQerrorMessage(conn));
+        PQclear(row);
+        return 1;
+    }
+    rc = saga_begin(conn, &err);
     if (rc == 0)
-        row = PQexecParams(conn, "UPDATE transfer SET state = $2 WHERE id = $1 RETURNING token", 2,
-                           NULL, (const char *[]){ id, reason != NULL ? "rejected" : "approved" },
-                           NULL, NULL, 0);
-    if (rc == 0 && PQntuples(row) == 1)
         rc = saga_reply(conn, PQgetvalue(row, 0, 0), reason != NULL ? SAGA_REFUSED : SAGA_DONE,
                         reason, NULL, &err);
-    else if (rc == 0)
-        rc = fprintf(stderr, "there is no transfer %s\n%s", id, PQerrorMessage(conn));
-    PQclear(row);
-    if (rc == 0)
+    if (rc == 0) {
+        /* If this fails, so does the commit. */
+        PQclear(PQexecParams(conn, "UPDATE transfer SET state = $2 WHERE id = $1", 2, NULL,
+                             (const char *[]){ id, reason != NULL ? "rejected" : "approved" }, NULL,
+                             NULL, 0));
         rc = saga_commit(conn, &err);
+    }
     saga_rollback(conn);
-    return rc == 0 ? 0 : rc > 0 ? 1 : failed(&err);
+    PQclear(row);
+    return rc == 0 ? 0 : failed(&err);
 }
 
 int

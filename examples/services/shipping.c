@@ -74,7 +74,9 @@ static const char SQL_ANSWERED[] =
 /*
  * What becomes of the parcel and the answer are one transaction. The answer comes
  * first: it locks the step, as a command does, and the parcel is locked after that.
- * The other way round, this and cancel_shipment() could wait for each other.
+ * The other way round, this and cancel_shipment() could wait for each other. For a row
+ * of `route`, which many parcels share, it and a batch of commands still can: then
+ * PostgreSQL ends one of the two, and both come again, the batch one by one.
  */
 static int
 answer(PGconn *conn, const char *seq, const char *token, bool nowhere, struct saga_error *err)

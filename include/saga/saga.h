@@ -353,6 +353,13 @@ SAGA_API SAGA_MUSTCHECK int saga_command_handle(PGconn *tx, const char *consumer
  * compensation is called although nobody has answered. From then on an answer is
  * too late.
  *
+ * Call it before writing the rows that the step's functions write, and answer one
+ * command in a transaction. This takes the lock of the step, as the step and its
+ * compensation do before their functions are called; who writes a row first and then
+ * answers can deadlock with a compensation. A row that several sagas share may still
+ * be held by a batch of commands that comes to this step next. PostgreSQL ends one of
+ * the two then; if it is the caller's (sqlstate 40P01, retriable), do it once more.
+ *
  * One round trip. Waits while another transaction answers or compensates the
  * same step; READ COMMITTED, as saga_command_handle().
  *

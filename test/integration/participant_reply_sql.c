@@ -6,6 +6,7 @@
 #include "test/support/db.h"
 #include "test/support/participant.h"
 #include "test/support/run.h"
+#include "test/support/wait.h"
 
 #include <string.h>
 
@@ -178,6 +179,82 @@ START_TEST(test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_wa
 }
 END_TEST
 
+/* --- the order of locks --------------------------------------------------------------- */
+
+static PGconn *answerer;
+
+static void
+given_both_at_once(void)
+{
+    given_accepted_in_sql();
+    db_exec(conn, "CREATE TABLE IF NOT EXISTS transfer AS SELECT 'asked' AS state");
+    answerer = given_session(database);
+    db_exec(answerer, "SET deadlock_timeout = '10ms'; BEGIN");
+    db_exec(conn, "BEGIN");
+}
+
+/* Sends it, and waits until it waits for the other session. */
+static void
+send_and_wait(PGconn *session, const char *sql)
+{
+    PGconn *eye = db_connect(database);
+
+    ck_assert_int_eq(PQsendQuery(session, sql), 1);
+    WAIT_UNTIL(db_int(eye, "SELECT cardinality(pg_blocking_pids(%d))", PQbackendPID(session)) > 0,
+               5000);
+    PQfinish(eye);
+}
+
+/* The SQLSTATE of its end; "": it worked. */
+static const char *
+ended(PGconn *session)
+{
+    PGresult *result = PQgetResult(session);
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = text_of("%s", sqlstate != NULL ? sqlstate : "");
+
+    PQclear(result);
+    ck_assert_ptr_null(PQgetResult(session));
+    return text;
+}
+
+#define WRITE_ROW(state) "UPDATE transfer SET state = '" state "'"
+
+/* As a compensation does it: the barrier, then what its function writes. */
+START_TEST(test_answer_given_before_its_row_is_written_never_deadlocks)
+{
+    given_both_at_once();
+    ck_assert_str_eq(entered("compensate"), "enter done");
+    send_and_wait(answerer, text_of("SELECT idempotency.reply('%s', 'done')", token));
+    db_exec(conn, WRITE_ROW("called back") "; COMMIT");
+    ck_assert_str_eq(ended(answerer), "SG003");
+    db_exec(answerer, "ROLLBACK");
+
+    db_exec(conn, "TRUNCATE idempotency.barrier; DELETE FROM outbox.message");
+    given_both_at_once();
+    db_exec(answerer, "SELECT idempotency.reply('%s', 'done')", token);
+    send_and_wait(conn, "SELECT FROM idempotency.enter(" IN_SQL "'compensate', '" SAGA_2 "')");
+    db_exec(answerer, WRITE_ROW("approved") "; COMMIT");
+    ck_assert_str_eq(ended(conn), "");
+    db_exec(conn, WRITE_ROW("called back") "; COMMIT");
+}
+END_TEST
+
+/* Why saga.h and docs/protocol.md say in which order. */
+START_TEST(test_answer_given_behind_its_row_can_deadlock)
+{
+    given_both_at_once();
+    db_exec(answerer, WRITE_ROW("approved"));
+    ck_assert_str_eq(entered("compensate"), "enter done");
+    send_and_wait(conn, WRITE_ROW("called back"));
+    ck_assert_str_eq(db_refusal(answerer, "SELECT idempotency.reply('%s', 'done')", token),
+                     "40P01");
+    db_exec(answerer, "ROLLBACK");
+    ck_assert_str_eq(ended(conn), "");
+    db_exec(conn, "COMMIT");
+}
+END_TEST
+
 /* --- since when -------------------------------------------------------------------- */
 
 /* The step and its compensation are forgotten together, if clocks agree to a day. trap: I29 */
@@ -223,6 +300,8 @@ main(void)
                   test_answer_from_sql_that_is_no_object_is_refused,
                   test_enter_from_sql_refuses_names_that_are_too_long_or_missing,
                   test_compensation_i19_from_sql_overtakes_the_answer,
+                  test_answer_given_before_its_row_is_written_never_deadlocks,
+                  test_answer_given_behind_its_row_can_deadlock,
                   test_answer_from_sql_is_not_too_late_because_of_what_its_reason_says,
                   test_saga_from_sql_i29_counts_from_its_id_unless_that_tells_no_time,
                   test_compensation_i28_of_a_forgotten_saga_from_sql_leaves_the_step_waiting) });
