@@ -191,8 +191,8 @@
     " WHERE h.saga_id = i.id AND h.step = s.name ORDER BY h.id DESC LIMIT 1"
 /* clang-format off */
 
-/* What has become of the command. */
-#define SQL_COMMAND_IS                                                                             \
+/* What has become of the command in the outbox; NULL: nothing is known of it. */
+#define SQL_COMMAND_LEFT                                                                           \
     "coalesce((SELECT pg_catalog.format('which is parked (%s): sagactl outbox retry %s %s"         \
     " --reason ...', p.error, p.topic, p.key) FROM outbox.parked p"                                \
     "   WHERE p.message_id = h.message_id LIMIT 1),"                                               \
@@ -201,8 +201,40 @@
     "       THEN 'which outbox-relay has not published yet'"                                       \
     "      WHEN EXISTS (SELECT FROM outbox.audit a"                                                \
     "                    WHERE a.verb = 'discard' AND a.message_id = h.message_id)"                \
-    "       THEN 'which an operator has discarded (sagactl outbox show)'"                          \
-    "      ELSE 'which is published' END)"
+    "       THEN 'which an operator has discarded (sagactl outbox show)' END)"
+
+/* And at its participant, if that has this database; or of the reply, which comes here. By the
+ * saga's key: where an earlier attempt is parked, this one is, or will be, behind it. */
+#define SQL_SAGA_KEY "pg_catalog.convert_to(i.id::text, 'UTF8')"
+#define SQL_WHICH(record)                                                                          \
+    "CASE WHEN 'saga-outcome' = ANY (" record ".headers) THEN 'whose reply' ELSE 'which' END"
+#define SQL_COMMAND_CAME                                                                           \
+    "coalesce((SELECT pg_catalog.format('%s consumer %s has parked (%s): %s', " SQL_WHICH("p") "," \
+    "    p.consumer, coalesce(p.error, k.error), CASE WHEN coalesce(p.request, k.request) IS NULL" \
+    "     THEN pg_catalog.format('sagactl inbox retry %s %s %s --reason ...', p.consumer, p.topic,"\
+    "                            i.id) ELSE 'a retry is asked for' END)"                           \
+    "   FROM idempotency.parked p"                                                                 \
+    "   LEFT JOIN idempotency.parked_key k USING (consumer, topic, key)"                           \
+    "  WHERE p.key = " SQL_SAGA_KEY " AND (p.topic = s.topic OR 'saga-outcome' = ANY (p.headers))" \
+    "  ORDER BY p.id LIMIT 1),"                                                                    \
+    " (SELECT pg_catalog.format('%s is number %s in the quarantine of consumer %s (%s)',"          \
+    "    " SQL_WHICH("q") ", q.id, q.consumer, q.reason) FROM idempotency.quarantine q"            \
+    "  WHERE q.state = 'held' AND (q.message_id = h.message_id OR (q.key = " SQL_SAGA_KEY          \
+    "        AND 'saga-outcome' = ANY (q.headers) AND q.received_at >= h.at))"                     \
+    "  ORDER BY q.id LIMIT 1),"                                                                    \
+    " (SELECT pg_catalog.format('which consumer %s has taken in hand (sagactl inbox waiting %1$s)'," \
+    "    b.consumer) FROM idempotency.barrier b WHERE b.outcome = 'waiting'"                       \
+    "    AND b.saga_id = i.id AND b.step = s.name AND b.action = h.action LIMIT 1),"               \
+    " (SELECT pg_catalog.format('which an operator has discarded at consumer %s (%s)', a.consumer,"\
+    "    a.reason) FROM idempotency.audit a"                                                       \
+    "  WHERE a.verb = 'discard' AND a.message_id = h.message_id LIMIT 1))"
+
+/* A participant is known here by the offset that it has left. */
+#define SQL_COMMAND_IS                                                                             \
+    "coalesce(" SQL_COMMAND_LEFT ", " SQL_COMMAND_CAME ", 'which is published' ||"                 \
+    " CASE WHEN EXISTS (SELECT FROM idempotency.consumer_offset o WHERE o.topic = s.topic) THEN ''"\
+    "  ELSE ' (has its participant parked it? sagactl inbox parked in that service''s database)'"  \
+    " END)"
 #define SQL_WAITS_FOR                                                                              \
     "CASE WHEN i.state IN ('completed', 'compensated') THEN 'nothing: it has ended'"               \
     " WHEN i.request IS NOT NULL THEN pg_catalog.format("                                          \

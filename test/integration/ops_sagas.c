@@ -166,7 +166,7 @@ START_TEST(test_why_tells_what_a_saga_waits_for)
     expect_waits_for(id, "the reply of inventory.commands to attempt 2 (run) of step reserve");
     expect_waits_for(id, "which outbox-relay has not published yet");
     db_exec(conn, "UPDATE outbox.stream SET prev = pg_current_snapshot()");
-    expect_waits_for(id, "which is published");
+    expect_waits_for(id, "which is published (has its participant parked it? sagactl inbox parked");
     db_exec(conn, "INSERT INTO outbox.parked_key (topic, key, error)"
                   " SELECT topic, key, 'unknown' FROM outbox.message;"
                   "INSERT INTO outbox.parked (seq, message_id, topic, key, headers, payload,"
@@ -185,6 +185,86 @@ START_TEST(test_why_tells_what_a_saga_waits_for)
     answer = SAGACTL(database, "why", "order-1", "--json");
     ck_assert_str_eq(json(answer, "waits_for"), "nothing: it has ended");
     EXPECT_ANSWER(SAGACTL(database, "why", "nix"), 3, "nix");
+}
+END_TEST
+
+/* A saga that waits for the reply of "reserve"; its command is published. */
+static const char *
+given_sent_saga(void)
+{
+    const char *id = given_saga("order", "order-1");
+
+    db_exec(conn,
+            "UPDATE saga.instance SET due_at = now() + interval '1 min',"
+            " step_due_at = ARRAY[now() + interval '1 min', NULL],"
+            " step_states = '{waiting,pending}';"
+            "INSERT INTO saga.history (saga_id, version, event, step, action, attempt, state,"
+            " message_id) VALUES ('%s', 1, 'sent', 'reserve', 'run', 2, 'running',"
+            " outbox.enqueue('inventory.commands', 'x', '%s'))",
+            id, id);
+    db_exec(conn, "UPDATE outbox.stream SET prev = pg_current_snapshot()");
+    return id;
+}
+
+static void
+park_record(const char *topic, const char *key, const char *headers, const char *error)
+{
+    db_exec(conn,
+            "SELECT idempotency.park('%s', '%s', '%s', gen_random_uuid(), '', 0, 1, '%s', 'x', %s,"
+            " 1)",
+            strcmp(topic, "order.replies") == 0 ? "order" : "inventory", topic, key, headers,
+            error);
+}
+
+/* Where they share the database. An earlier attempt is parked, the present one behind it. */
+START_TEST(test_why_tells_what_the_participant_has_made_of_the_command)
+{
+    const char *id = given_sent_saga(), *none = "which is published; until";
+
+    db_exec(conn,
+            "INSERT INTO idempotency.consumer_offset (consumer, topic, partition, next_offset)"
+            " VALUES ('inventory', 'inventory.commands', 0, 7)");
+    park_record("inventory.commands", NOBODY, "{}", "'of another saga'");
+    park_record("elsewhere", id, "{}", "'of something else'");
+    expect_waits_for(id, none);
+    park_record("inventory.commands", id, "{}", "'stock is broken'");
+    park_record("inventory.commands", id, "{}", "NULL");
+    expect_waits_for(id, text_of("which consumer inventory has parked (stock is broken): sagactl"
+                                 " inbox retry inventory inventory.commands %s --reason",
+                                 id));
+    EXPECT_ANSWER(SAGACTL(database, "inbox", "retry", "inventory", "inventory.commands", id,
+                          "--reason", "mended"),
+                  0, "");
+    expect_waits_for(id, "has parked (stock is broken): a retry is asked for");
+    db_exec(conn, "DELETE FROM idempotency.parked; DELETE FROM idempotency.parked_key");
+
+    db_exec(conn,
+            "SELECT idempotency.enter('inventory', '%s', 'reserve', 'run', '" NOBODY "'),"
+            " idempotency.wait('inventory', '%s', 'reserve', 'run', 'order.replies')",
+            id, id);
+    expect_waits_for(id, "which consumer inventory has taken in hand (sagactl inbox waiting "
+                         "inventory)");
+    park_record("order.replies", id, "{saga-outcome,done}", "'no room'");
+    expect_waits_for(id, text_of("whose reply consumer order has parked (no room): sagactl inbox"
+                                 " retry order order.replies %s --reason",
+                                 id));
+}
+END_TEST
+
+START_TEST(test_why_tells_that_the_command_is_quarantined_or_discarded)
+{
+    const char *id = given_sent_saga();
+
+    db_exec(conn, "INSERT INTO idempotency.audit (verb, consumer, topic, message_id, reason)"
+                  " SELECT 'discard', 'inventory', 'inventory.commands', message_id, 'because'"
+                  "   FROM saga.history WHERE event = 'sent'");
+    expect_waits_for(id, "which an operator has discarded at consumer inventory (because)");
+    db_exec(conn, "INSERT INTO idempotency.quarantine (consumer, reason, message_id, topic,"
+                  " partition, \"offset\", hash, headers) SELECT 'inventory', 'no such step',"
+                  " message_id, 'inventory.commands', 0, 1, '', '{}' FROM saga.history"
+                  "  WHERE event = 'sent'");
+    expect_waits_for(id,
+                     "which is number 1 in the quarantine of consumer inventory (no such step)");
 }
 END_TEST
 
@@ -388,6 +468,8 @@ main(void)
             TESTS(test_list_filters_and_limits, test_list_wrong_usage_is_explained,
                   test_show_tells_steps_history_and_operators, test_show_finds_by_business_key,
                   test_why_tells_what_a_saga_waits_for,
+                  test_why_tells_what_the_participant_has_made_of_the_command,
+                  test_why_tells_that_the_command_is_quarantined_or_discarded,
                   test_show_keeps_control_characters_from_the_terminal,
                   test_outbox_status_tells_what_waits, test_retry_asks_once_and_keeps_the_reason,
                   test_cancel_of_a_running_saga_is_asked_for,
