@@ -261,7 +261,7 @@ END
 $$;
 COMMENT ON FUNCTION outbox.seqs_of(uuid) IS 'part of outbox.show';
 
--- The payload as text, if it is one.
+-- A payload as text, if it is one.
 CREATE FUNCTION outbox.as_text(bytes bytea) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
@@ -272,7 +272,7 @@ EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION outbox.as_text(bytea) IS 'part of outbox.show';
+COMMENT ON FUNCTION outbox.as_text(bytea) IS 'a payload as text; NULL: it is none (not UTF-8)';
 
 CREATE FUNCTION outbox.show(message_id uuid, with_payload boolean DEFAULT false)
     RETURNS TABLE (status text, id uuid, topic text, key text, headers text, payload_bytes integer,
@@ -356,5 +356,5 @@ GRANT SELECT ON outbox.pending, outbox.published TO saga_monitor;
 GRANT SELECT ON outbox.status TO saga_relay;
 REVOKE EXECUTE ON FUNCTION outbox.seqs_of(uuid), outbox.as_text(bytea), outbox.show(uuid, boolean),
     outbox.where_in_kafka(uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION outbox.show(uuid, boolean), outbox.where_in_kafka(uuid)
-    TO saga_app, saga_monitor;
+GRANT EXECUTE ON FUNCTION outbox.as_text(bytea), outbox.show(uuid, boolean),
+    outbox.where_in_kafka(uuid) TO saga_app, saga_monitor;

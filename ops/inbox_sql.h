@@ -85,6 +85,60 @@
         "w.since") " AS since,"                                                                    \
                    " w.token FROM (" SQL_WAITING ") AS w"
 
+/* clang-format off */
+
+/* --- one message; $1 its id or NULL, $2 its number in the quarantine or NULL, $3 payload, too? ---- */
+
+/* A message has a row for each consumer, and one for each time that it was quarantined. */
+#define SQL_INBOX_FOUND                                                                            \
+    "SELECT 'parked' AS status, p.consumer, NULL::bigint AS number, p.message_id AS id, p.topic,"  \
+    "       p.partition, p.\"offset\", p.key, p.headers, p.payload, p.parked_at AS since,"         \
+    "       p.attempts, coalesce(p.error, 'its key waits: ' || k.error) AS error,"                 \
+    "       coalesce(p.request, k.request) IS NOT NULL AS retry_asked"                             \
+    "  FROM idempotency.parked p"                                                                  \
+    "       LEFT JOIN idempotency.parked_key k USING (consumer, topic, key)"                       \
+    " WHERE p.message_id = $1"                                                                     \
+    " UNION ALL "                                                                                  \
+    "SELECT CASE q.state WHEN 'held' THEN 'quarantined' ELSE q.state END, q.consumer, q.id,"       \
+    "       q.message_id, q.topic, q.partition, q.\"offset\", q.key, q.headers, q.payload,"        \
+    "       q.received_at, NULL, q.reason, NULL"                                                   \
+    "  FROM idempotency.quarantine q WHERE q.message_id = $1 OR q.id = $2"                         \
+    " UNION ALL "                                                                                  \
+    "SELECT CASE WHEN EXISTS (SELECT FROM idempotency.audit a WHERE a.verb = 'discard'"            \
+    "                            AND a.consumer = i.consumer AND a.message_id = $1)"               \
+    "            THEN 'discarded' ELSE 'applied' END, i.consumer, NULL, i.message_id, i.topic,"    \
+    "       i.partition, i.\"offset\", NULL, NULL, NULL, i.received_at, NULL, NULL, NULL"          \
+    "  FROM (SELECT consumer, message_id, topic, partition, \"offset\", received_at"               \
+    "          FROM idempotency.inbox WHERE message_id = $1 UNION ALL "                            \
+    "        SELECT consumer, message_id, topic, partition, \"offset\", received_at"               \
+    "          FROM idempotency.inbox_foreign WHERE message_id = $1) AS i"                         \
+    " WHERE NOT EXISTS (SELECT FROM idempotency.parked p WHERE p.consumer = i.consumer"            \
+    "                      AND p.message_id = i.message_id)"
+#define SQL_INBOX_MESSAGE                                                                          \
+    "SELECT f.status, f.consumer, f.number, f.id, f.topic, f.partition, f.\"offset\","             \
+    " " SQL_KEY("f.key") " AS key, f.headers, pg_catalog.octet_length(f.payload) AS payload_bytes,"\
+    " CASE WHEN $3 THEN outbox.as_text(f.payload) END AS payload,"                                 \
+    " CASE WHEN $3 AND outbox.as_text(f.payload) IS NULL"                                          \
+    "      THEN pg_catalog.encode(f.payload, 'hex') END AS payload_hex,"                           \
+    " f.since, f.attempts, f.error, f.retry_asked"                                                 \
+    " FROM (" SQL_INBOX_FOUND ") AS f ORDER BY f.consumer, f.since"
+#define SQL_INBOX_MESSAGE_SHORT                                                                    \
+    "SELECT m.status, m.consumer, m.number, m.id, m.topic, m.partition, m.\"offset\", m.key,"      \
+    " (SELECT pg_catalog.string_agg(m.headers[n] || ': ' || m.headers[n + 1], ', ' ORDER BY n)"    \
+    "    FROM pg_catalog.generate_series(1, pg_catalog.cardinality(m.headers), 2) AS n) AS headers,"\
+    " m.payload_bytes, " SQL_AT("m.since") " AS since, m.attempts, m.error, m.retry_asked"         \
+    " FROM (" SQL_INBOX_MESSAGE ") AS m"
+#define SQL_INBOX_PAYLOADS                                                                         \
+    "SELECT coalesce(m.payload, m.payload_hex), m.payload IS NULL"                                 \
+    " FROM (" SQL_INBOX_MESSAGE ") AS m WHERE m.headers IS NOT NULL"
+
+#define SQL_INBOX_AUDIT                                                                            \
+    "SELECT " SQL_AT("a.at") " AS at, a.who, a.verb, a.consumer, a.topic,"                         \
+    " " SQL_KEY("a.key") " AS key, a.message_id, a.reason"                                         \
+    "  FROM idempotency.audit a ORDER BY a.id DESC LIMIT $1"
+
+/* clang-format on */
+
 #define SQL_HORIZON                                                                                \
     "SELECT h.oldest, h.newest, h.keep_inbox, h.keep_foreign, h.oldest_saga,"                      \
     "       h.keep_barrier, h.keep_guard,"                                                         \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sagactl inbox quarantine, release, reject, parked, retry, discard, waiting and
- * horizon: looks at what consumers could not apply, and calls the SQL functions that are
+ * sagactl inbox quarantine, release, reject, parked, retry, discard, show, audit, waiting
+ * and horizon: looks at what consumers could not apply, and calls the SQL functions that are
  * the operators' verbs.
  */
 #include "ops/inbox_sql.h"
@@ -53,6 +53,82 @@ inbox_parked(struct call *call)
     return finish(rc, &err);
 }
 
+static bool
+read_number(int64_t *number, const char *word)
+{
+    char *end;
+    long long value = strtoll(word, &end, 10);
+
+    if (*end != '\0' || value <= 0)
+        return false;
+    *number = value;
+    return true;
+}
+
+/* What a message id or a number of the quarantine stands for. */
+static int
+show(struct call *call, const struct saga_uuid *id, const struct pg_arg *number,
+     struct saga_error *err)
+{
+    const struct pg_arg args[] = { PG_UUID(id), *number, PG_BOOL(call->options.payload) };
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = pg_exec(&call->pg, SQL_INBOX_MESSAGE, args, 3, &rows, err);
+    bool known = rows.n > 0;
+
+    pg_rows_clear(&rows);
+    if (rc == 0 && !known)
+        return error_set(err, SAGA_ENOTFOUND,
+                         "no consumer of this database knows a message %s (any more)",
+                         call->words[0]);
+    if (rc == 0 && call->options.json)
+        return output_query(&call->pg, true, SQL_INBOX_MESSAGE, args, 3, err);
+    if (rc == 0)
+        rc = output_record(&call->pg, false, SQL_INBOX_MESSAGE_SHORT, args, 3, err);
+    if (rc == 0 && call->options.payload)
+        rc = output_payloads(&call->pg, SQL_INBOX_PAYLOADS, args, 3, err);
+    return rc;
+}
+
+int
+inbox_show(struct call *call)
+{
+    struct pg_arg number = { .type = PG_OID_INT8 };
+    struct saga_error err = { 0 };
+    struct saga_uuid id;
+    bool is_id = saga_uuid_parse(&id, call->words[0], NULL) == 0;
+    int64_t n = 0;
+    int rc;
+
+    if (!is_id && !read_number(&n, call->words[0])) {
+        complain("\"%s\" is neither the id of a message nor a number of the quarantine",
+                 call->words[0]);
+        return EXIT_USAGE;
+    }
+    if (!is_id)
+        number = PG_INT8(n);
+    rc = pg_connect(&call->pg, &err);
+    /* One snapshot for all parts. */
+    if (rc == 0)
+        rc = pg_exec(&call->pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_NO_ARGS, NULL,
+                     &err);
+    if (rc == 0)
+        rc = show(call, is_id ? &id : NULL, &number, &err);
+    pg_rollback(&call->pg);
+    return finish(rc, &err);
+}
+
+int
+inbox_audit(struct call *call)
+{
+    struct saga_error err = { 0 };
+    int rc = pg_connect(&call->pg, &err);
+
+    if (rc == 0)
+        rc = output_query(&call->pg, call->options.json, SQL_INBOX_AUDIT,
+                          PG_ARGS(PG_INT8(call->options.limit)), &err);
+    return finish(rc, &err);
+}
+
 int
 inbox_waiting(struct call *call)
 {
@@ -100,10 +176,9 @@ request(struct call *call, const char *sql, const struct pg_arg *args, int n_arg
 static int
 settle(struct call *call, const char *sql, const char *said)
 {
-    char *end;
-    long long id = strtoll(call->words[0], &end, 10);
+    int64_t id;
 
-    if (*end != '\0' || id <= 0) {
+    if (!read_number(&id, call->words[0])) {
         complain("\"%s\" is not a number of the quarantine; sagactl inbox quarantine shows them",
                  call->words[0]);
         return EXIT_USAGE;

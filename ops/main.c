@@ -38,6 +38,8 @@ static const char usage_text[] =
     "                         those that have none; all of the topic: --all\n"
     "  inbox discard CONSUMER ID --reason WHY  gives one parked message up; those behind it\n"
     "                         wait for inbox retry\n"
+    "  inbox show ID|N        all about one message, or number N of the quarantine (--payload)\n"
+    "  inbox audit            what operators did to it (--limit)\n"
     "  inbox waiting [CONSUMER]  commands in hand that are not answered, with the tokens that\n"
     "                         idempotency.reply() needs (--limit)\n"
     "  inbox horizon          between which times messages are known, and how long all is kept\n"
@@ -110,6 +112,8 @@ static const struct verb {
     { "inbox", "parked", inbox_parked, "l", 30000, 0, 2, " [CONSUMER [TOPIC]]" },
     { "inbox", "retry", inbox_retry, "ra", 30000, 2, 3, " CONSUMER TOPIC [KEY] --reason WHY" },
     { "inbox", "discard", inbox_discard, "r", 30000, 2, 2, " CONSUMER ID --reason WHY" },
+    { "inbox", "show", inbox_show, "p", 30000, 1, 1, " ID|N" },
+    { "inbox", "audit", inbox_audit, "l", 30000, 0, 0, "" },
     { "inbox", "waiting", inbox_waiting, "l", 30000, 0, 1, " [CONSUMER]" },
     { "inbox", "horizon", inbox_horizon, "", 30000, 0, 0, "" },
     { "migrate", "up", migrate_up, "mt", 0, 0, 0, "" },

@@ -47,6 +47,8 @@ int inbox_reject(struct call *call);
 int inbox_parked(struct call *call);
 int inbox_retry(struct call *call);
 int inbox_discard(struct call *call);
+int inbox_show(struct call *call);
+int inbox_audit(struct call *call);
 int inbox_waiting(struct call *call);
 int inbox_horizon(struct call *call);
 int migrate_up(struct call *call);

@@ -142,24 +142,6 @@ print_section(struct pg *pg, const char *title, const char *sql, const struct sa
 }
 
 static int
-print_payloads(struct pg *pg, const struct saga_uuid *id, struct saga_error *err)
-{
-    struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(pg, SQL_MESSAGE_PAYLOADS, PG_ARGS(PG_UUID(id)), &rows, err);
-
-    for (int i = 0; rc == 0 && i < rows.n; i++) {
-        if (pg_is_null(&rows, i, 0)) {
-            puts("\nPAYLOAD: none (a tombstone)");
-            continue;
-        }
-        puts(pg_bool(&rows, i, 1) ? "\nPAYLOAD (no text; in hexadecimal)" : "\nPAYLOAD");
-        output_lines(pg_text(&rows, i, 0));
-    }
-    pg_rows_clear(&rows);
-    return rc;
-}
-
-static int
 show(struct call *call, const struct saga_uuid *id, struct saga_error *err)
 {
     struct pg *pg = &call->pg;
@@ -170,7 +152,7 @@ show(struct call *call, const struct saga_uuid *id, struct saga_error *err)
     if (rc == 0)
         rc = print_section(pg, "OPERATORS", SQL_MESSAGE_AUDIT, id, err);
     if (rc == 0 && call->options.payload)
-        rc = print_payloads(pg, id, err);
+        rc = output_payloads(pg, SQL_MESSAGE_PAYLOADS, PG_ARGS(PG_UUID(id)), err);
     return rc;
 }
 

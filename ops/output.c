@@ -216,8 +216,8 @@ output_query(struct pg *pg, bool json, const char *sql, const struct pg_arg *arg
                           args, n_args, err);
 }
 
-void
-output_lines(const char *text)
+static void
+print_lines(const char *text)
 {
     while (*text != '\0') {
         size_t len = strcspn(text, "\n");
@@ -226,6 +226,25 @@ output_lines(const char *text)
         putchar('\n');
         text += len + (text[len] != '\0');
     }
+}
+
+int
+output_payloads(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+                struct saga_error *err)
+{
+    struct pg_rows rows = PG_ROWS_INIT;
+    int rc = pg_exec(pg, sql, args, n_args, &rows, err);
+
+    for (int i = 0; rc == 0 && i < rows.n; i++) {
+        if (pg_is_null(&rows, i, 0)) {
+            puts("\nPAYLOAD: none (a tombstone)");
+            continue;
+        }
+        puts(pg_bool(&rows, i, 1) ? "\nPAYLOAD (no text; in hexadecimal)" : "\nPAYLOAD");
+        print_lines(pg_text(&rows, i, 0));
+    }
+    pg_rows_clear(&rows);
+    return rc;
 }
 
 void

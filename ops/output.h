@@ -24,8 +24,9 @@ int output_record(struct pg *pg, bool json, const char *sql, const struct pg_arg
 int output_json(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
                 struct saga_error *err);
 
-/* A text of several lines, as it is. */
-void output_lines(const char *text);
+/* Runs `sql`, whose rows are a payload as text or in hexadecimal, and whether it is the latter. */
+int output_payloads(struct pg *pg, const char *sql, const struct pg_arg *args, int n_args,
+                    struct saga_error *err);
 
 /* The first lines of a statement, indented. */
 void output_excerpt(FILE *file, const char *text, size_t len);

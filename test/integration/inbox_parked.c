@@ -305,6 +305,72 @@ START_TEST(test_parked_messages_are_shown_retried_and_discarded_by_sagactl)
 }
 END_TEST
 
+/* What was in it only where that is asked for. */
+START_TEST(test_show_tells_what_each_consumer_has_made_of_a_message)
+{
+    const char *id = new_id(), *behind = new_id(), *applied = new_id();
+    struct answer answer;
+
+    ck_assert_str_eq(receive(conn, id), "fresh");
+    park(conn, "'k'", id, "'the stock is broken'");
+    park(conn, "'k'", behind, "NULL");
+    quarantine(text_of("'%s'", id));
+    answer = INBOX("show", id);
+    EXPECT_ANSWER(answer, 0, "status         parked\n");
+    EXPECT_ANSWER(answer, 0, "error          the stock is broken\n");
+    EXPECT_ANSWER(answer, 0, "headers        a: 1\n");
+    EXPECT_ANSWER(answer, 0, "payload_bytes  7\n");
+    EXPECT_ANSWER(answer, 0, "status         quarantined\n");
+    ck_assert_ptr_null(strstr(answer.out, "PAYLOAD"));
+    ck_assert_ptr_null(strstr(answer.out, "applied"));
+    EXPECT_ANSWER(INBOX("show", id, "--payload"), 0, "PAYLOAD\npayload\n");
+    EXPECT_ANSWER(INBOX("show", behind), 0, "its key waits: the stock is broken");
+    EXPECT_ANSWER(INBOX("show", "1"), 0, "number         1\n");
+
+    answer = INBOX("show", id, "--json");
+    EXPECT_ANSWER(answer, 0, "\"headers\":[\"a\",\"1\"]");
+    EXPECT_ANSWER(answer, 0, "\"payload\":null");
+    EXPECT_ANSWER(INBOX("show", id, "--json", "--payload"), 0, "\"payload\":\"payload\"");
+    db_exec(conn, "UPDATE idempotency.quarantine SET payload = '\\xff00'");
+    EXPECT_ANSWER(INBOX("show", "1", "--payload"), 0, "in hexadecimal)\nff00\n");
+    db_exec(conn, "UPDATE idempotency.quarantine SET payload = NULL");
+    EXPECT_ANSWER(INBOX("show", "1", "--payload"), 0, "PAYLOAD: none");
+
+    ck_assert_str_eq(receive(conn, applied), "fresh");
+    answer = INBOX("show", applied, "--payload");
+    EXPECT_ANSWER(answer, 0, "status         applied\n");
+    ck_assert_ptr_null(strstr(answer.out, "PAYLOAD")); /* nobody has kept it */
+    EXPECT_ANSWER(INBOX("discard", "c", id, "--reason", "nobody wants it"), 0, "");
+    EXPECT_ANSWER(INBOX("show", id), 0, "status         discarded\n");
+    EXPECT_ANSWER(INBOX("show", new_id()), 3, "no consumer of this database knows");
+    EXPECT_ANSWER(INBOX("show", "2"), 3, "no consumer of this database knows");
+    EXPECT_ANSWER(INBOX("show", "k"), 2, "neither the id of a message nor a number");
+
+    answer = INBOX("audit");
+    EXPECT_ANSWER(answer, 0, id);
+    EXPECT_ANSWER(answer, 0, "nobody wants it");
+    EXPECT_ANSWER(INBOX("audit", "--json"), 0, "\"key\":\"k\"");
+}
+END_TEST
+
+/* As the login of somebody who only looks. */
+START_TEST(test_show_and_why_need_no_more_than_the_right_to_look)
+{
+    const char *login = unique_name("looker"), *looker, *id = new_id();
+
+    db_exec(conn, "CREATE ROLE %s LOGIN IN ROLE saga_monitor", login);
+    looker = text_of("%s user=%s", database, login);
+    park(conn, "'k'", id, "'the stock is broken'");
+    EXPECT_ANSWER(SAGACTL(looker, "inbox", "show", id, "--payload"), 0, "PAYLOAD\npayload\n");
+    EXPECT_ANSWER(SAGACTL(looker, "inbox", "audit"), 0, "(none)");
+    db_exec(conn, "INSERT INTO saga.definition (name, digest, steps) VALUES"
+                  " ('order', 'one', '[{\"name\": \"reserve\", \"kind\": \"pivot\"}]')");
+    db_exec(conn, "SELECT saga.start('order', 'order-1')");
+    EXPECT_ANSWER(SAGACTL(looker, "why", "order-1"), 0, "a worker of order");
+    db_exec(conn, "DROP ROLE %s", login);
+}
+END_TEST
+
 START_TEST(test_horizon_shows_how_long_everything_is_kept_under_the_names_that_set_it)
 {
     static const char *const what[] = { "inbox", "foreign", "barrier", "guard" };
@@ -369,6 +435,8 @@ main(void)
                        test_commands_in_hand_are_found_without_reading_the_whole_barrier,
                        test_parked_messages_are_shown_retried_and_discarded_by_sagactl,
                        test_all_that_a_topic_has_parked_is_retried_at_once,
+                       test_show_tells_what_each_consumer_has_made_of_a_message,
+                       test_show_and_why_need_no_more_than_the_right_to_look,
                        test_horizon_shows_how_long_everything_is_kept_under_the_names_that_set_it),
         .setup = setup,
     });
