@@ -92,7 +92,7 @@ fill_in(struct saga_consumer_options *options)
 {
     options->redis_timeout_ms = (int32_t)option_or(options->redis_timeout_ms, 4);
     options->lease_ms = (int32_t)option_or(options->lease_ms, 30000);
-    options->window_ms = (int32_t)option_or(options->window_ms, 300000);
+    options->window_ms = (int32_t)option_or(options->window_ms, WINDOW_DEFAULT_MS);
     options->retry_first_ms = (int32_t)option_or(options->retry_first_ms, 100);
     options->retry_longest_ms = (int32_t)option_or(options->retry_longest_ms, 10000);
     options->statement_ms = (int32_t)option_or(options->statement_ms, 10000);

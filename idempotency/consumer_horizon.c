@@ -139,10 +139,14 @@ tell(const struct saga_consumer *consumer, const char *topic, int64_t retention_
         [HORIZON_WINDOW] = "the topic keeps messages for longer than their marks live in Redis: "
                            "what is read again after that is applied again",
     };
+    /* Nobody means a window of minutes to last as long as a topic, and that an effect may happen
+     * again has been said at the start. Who has asked for more may be mistaken. */
+    bool meant = finding->flaw == HORIZON_WINDOW && finding->known_ms <= WINDOW_DEFAULT_MS;
     char kept[32], known[32], missing[32], change[160];
 
-    log_event(&consumer->options.log, SAGA_LOG_WARNING, sentences[finding->flaw],
-              LOG_TEXT("topic", topic), LOG_TEXT("kept", length_text(kept, retention_ms)),
+    log_event(&consumer->options.log, meant ? SAGA_LOG_INFO : SAGA_LOG_WARNING,
+              sentences[finding->flaw], LOG_TEXT("topic", topic),
+              LOG_TEXT("kept", length_text(kept, retention_ms)),
               LOG_TEXT("known", length_text(known, finding->known_ms)),
               LOG_TEXT("short_by", length_text(missing, finding->short_by_ms)),
               LOG_TEXT("change", remedy(change, finding, retention_ms)));

@@ -132,6 +132,7 @@ struct saga_consumer {
 
 /* REPEATS_MIN: duplicates in a row from which on more are expected. */
 enum { LOG_AGAIN_MS = 60000, UNSETTLED_MS = 1000, BATCH_MAX = 1000, REPEATS_MIN = 50 };
+enum { WINDOW_DEFAULT_MS = 300000 }; /* of the option window_ms */
 
 /* True once a minute: what lasts is not logged each time. */
 bool may_log(int64_t *not_before_ms);

@@ -67,7 +67,8 @@ struct saga_consumer_options {
     struct saga_log log;
 
     int32_t lease_ms;         /* a mark "busy" lives so long; default 30000 */
-    int32_t window_ms;        /* a mark "done" lives so long; default 300000 */
+    int32_t window_ms;        /* a mark "done" lives so long; default 300000. A longer one that the
+                                 topic outlives is warned of in SAGA_MODE_REDIS */
     int32_t retry_first_ms;   /* before the second attempt; default 100 */
     int32_t retry_longest_ms; /* delays double up to this; default 10000 */
     int32_t statement_ms;  /* for each statement of the consumer's own, and for each wait for a lock

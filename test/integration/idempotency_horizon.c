@@ -25,6 +25,7 @@ note(void *user, int32_t level, const char *message, const struct saga_pair *fie
         strncmp(message, "Kafka does not tell", 19) != 0)
         return;
     pthread_mutex_lock(&lock);
+    strcat(said, level == SAGA_LOG_WARNING ? "warning " : "info ");
     for (; fields->name != NULL; fields++)
         snprintf(said + strlen(said), sizeof said - strlen(said), "%s; ", fields->value);
     snprintf(said + strlen(said), sizeof said - strlen(said), "%s\n", message);
@@ -86,7 +87,21 @@ START_TEST(test_consumer_with_redis_alone_says_that_the_window_is_short)
     ALTER_TOPIC(fixture->topic, "retention.ms=7200000");
     start_running(GIVEN_CONSUMER(fixture, .log = note, .redis = redis_address(),
                                  .mode = SAGA_MODE_REDIS, .window_ms = 1800000));
-    WAIT_UNTIL(has_said(text_of("%s; 2.0 h; 30.0 min; 90.0 min; the consumer's window_ms",
+    WAIT_UNTIL(has_said(text_of("warning %s; 2.0 h; 30.0 min; 90.0 min; the consumer's window_ms",
+                                fixture->topic)),
+               10000);
+}
+END_TEST
+
+/* By default it is always shorter than the topic: no reason for a warning at every start. */
+START_TEST(test_consumer_with_redis_alone_and_the_default_window_only_tells)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+
+    ALTER_TOPIC(fixture->topic, "retention.ms=604800000");
+    start_running(
+        GIVEN_CONSUMER(fixture, .log = note, .redis = redis_address(), .mode = SAGA_MODE_REDIS));
+    WAIT_UNTIL(has_said(text_of("info %s; 7.0 days; 5.0 min; 7.0 days; the consumer's window_ms",
                                 fixture->topic)),
                10000);
 }
@@ -129,6 +144,7 @@ main(void)
         .name = "idempotency_horizon",
         .tests = TESTS(test_consumer_says_which_topic_outlives_the_inbox_and_what_to_change,
                        test_consumer_with_redis_alone_says_that_the_window_is_short,
+                       test_consumer_with_redis_alone_and_the_default_window_only_tells,
                        test_consumer_that_is_not_told_the_retention_goes_on,
                        test_example_shows_what_its_consumer_warns_of),
         .timeout_s = 40,
