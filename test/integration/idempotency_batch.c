@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many messages in one transaction: what one of them can do to the others.
+ * Many messages in one transaction, and in hand: what one of them can do to the others.
  */
+#include "idempotency/consumer_state.h"
 #include "test/support/consumer.h"
 #include "test/support/kafka.h"
 #include "test/support/redis.h"
@@ -240,6 +241,54 @@ START_TEST(test_batch_handler_that_fails_is_called_for_each_alone)
 }
 END_TEST
 
+/* --- in hand ------------------------------------------------------------------------- */
+
+enum { LARGE = 40, LARGE_HALF = 450000 };
+
+struct look {
+    struct saga_consumer *consumer;
+    int32_t held;
+    bool more, settled; /* more: librdkafka has some that were not taken */
+};
+
+/* Waits until no more are taken, though there are more, or until all are. */
+static int
+look_at_hand(PGconn *tx, const struct saga_record *record, void *user, struct saga_error *err)
+{
+    struct look *look = user;
+    const struct partition *partition = look->consumer->partitions;
+    int32_t held = look->held;
+    bool more = look->more;
+
+    if (!look->settled) {
+        look->held = partition->hand.n;
+        look->more = rd_kafka_queue_length(partition->queue) > 0;
+        look->settled = look->held == LARGE || (more && look->more && look->held == held);
+    }
+    return look->settled ? apply_effect(tx, record, NULL, err) : SAGA_HANDLER_RETRY;
+}
+
+START_TEST(test_payloads_and_headers_count_for_what_a_partition_may_hold)
+{
+    static char half[LARGE_HALF + 1];
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct look look = { .held = 0 };
+
+    memset(half, 'x', LARGE_HALF);
+    for (int i = 0; i < LARGE; i++)
+        produce(fixture->topic,
+                &(struct record){ .key = "k",
+                                  .value = half,
+                                  HEADERS({ "message-id", id_of(i) }, { "large", half }) });
+    look.consumer = GIVEN_CONSUMER(fixture, .handler = look_at_hand, .user = &look, .batch_rows = 1,
+                                   .attempts_max = 10000);
+    run_until_idle(look.consumer);
+    ck_assert_int_eq(look.held, (16 << 20) / (2 * LARGE_HALF) + 1);
+    ck_assert_uint_eq(look.consumer->partitions->held_bytes, 0);
+    expect_effects(fixture, LARGE, LARGE);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -252,7 +301,8 @@ main(void)
                        test_batch_with_the_same_message_twice_applies_it_once_i10,
                        test_batch_with_a_partition_that_is_anothers_leaves_that_one_alone_i21,
                        test_batch_handler_is_given_all_new_ones_at_once_in_their_order,
-                       test_batch_handler_that_fails_is_called_for_each_alone),
+                       test_batch_handler_that_fails_is_called_for_each_alone,
+                       test_payloads_and_headers_count_for_what_a_partition_may_hold),
         .timeout_s = 60,
     });
 }

@@ -59,24 +59,37 @@ START_TEST(test_consumer_says_which_topic_outlives_the_inbox_and_what_to_change)
 {
     struct fixture *fixture = given_consumer_fixture(2);
     const char *usual = GIVEN_TOPIC(1, "retention.ms=604800000");
+    const char *long_kept = GIVEN_TOPIC(1, "retention.ms=3456000000");
     const char *forever = GIVEN_TOPIC(1, "cleanup.policy=compact");
     struct saga_consumer *consumer = GIVEN_CONSUMER(fixture, .log = note);
 
     ALTER_TOPIC(fixture->topic, "retention.ms=1296000000");
-    db_exec(fixture->conn, "SELECT idempotency.keep('foreign', '30 days', 'a test')");
+    db_exec(fixture->conn, "SELECT idempotency.keep('foreign', '12 days', 'a test')");
     ck_assert_int_eq(saga_consumer_subscribe(consumer, usual, apply_effect, NULL, NULL), 0);
+    ck_assert_int_eq(saga_consumer_subscribe(consumer, long_kept, apply_effect, NULL, NULL), 0);
     ck_assert_int_eq(saga_consumer_subscribe(consumer, forever, apply_effect, NULL, NULL), 0);
     start_running(consumer);
-    WAIT_UNTIL(lines_said() == 3, 10000);
+    WAIT_UNTIL(lines_said() == 6, 10000);
     ck_assert(has_said(text_of("%s; 15.0 days; 10.0 days; 5.0 days; SELECT idempotency.keep("
                                "'inbox', '16 days', 'as long as the topics'), or the topic's "
                                "retention.ms; the topic keeps messages for longer than the inbox",
                                fixture->topic)));
+    ck_assert(has_said(text_of("%s; 15.0 days; 12.0 days; 3.0 days; SELECT idempotency.keep("
+                               "'foreign', '16 days', 'as long as the topics'), or the topic's "
+                               "retention.ms; the topic keeps messages for longer than ids",
+                               fixture->topic)));
+    /* The inbox has no room for so many days. */
+    ck_assert(has_said(text_of("%s; 40.0 days; 10.0 days; 30.0 days; the topic's", long_kept)));
+    ck_assert(has_said(text_of("%s; 40.0 days; 12.0 days; 28.0 days; SELECT idempotency.keep("
+                               "'foreign', '41 days', 'as long as the topics')",
+                               long_kept)));
     ck_assert(has_said(text_of("%s; for ever; 10.0 days; for ever; the topic's", forever)));
-    ck_assert(has_said(text_of("%s; for ever; 30.0 days; for ever; the topic's", forever)));
+    ck_assert(has_said(text_of("%s; for ever; 12.0 days; for ever; the topic's", forever)));
     ck_assert(
         has_said("known that are not of version 7: what is read again after that is applied"));
     ck_assert(!has_said(usual));
+    db_exec(fixture->conn, "SELECT idempotency.keep('inbox', '16 days', 'as long as the topics'),"
+                           " idempotency.keep('foreign', '41 days', 'as long as the topics')");
 }
 END_TEST
 

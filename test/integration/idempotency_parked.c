@@ -261,6 +261,45 @@ START_TEST(test_poison_without_a_key_parks_alone_i23)
 }
 END_TEST
 
+/* Asked for again while two members are at it, and when some are gone. */
+START_TEST(test_many_keys_of_several_partitions_are_retried_at_once_and_in_order_i23)
+{
+    enum { KEYS = 250 };
+    struct fixture *fixture = given_consumer_fixture(4);
+    struct saga_consumer *consumers[2];
+    const char *refusal;
+
+    db_exec(fixture->conn,
+            "CREATE TABLE parked AS SELECT k, outbox.uuid_v7() AS id FROM generate_series(1, 2) n,"
+            " generate_series(1, %d) k;"
+            "DO $$ DECLARE one record; BEGIN FOR one IN SELECT * FROM parked ORDER BY id LOOP"
+            " PERFORM idempotency.park('%s', '%s', convert_to('key ' || one.k, 'UTF8'), one.id,"
+            " 'x', one.k %% 4, 0, '{}', 'good', 'broken', 1); END LOOP; END $$",
+            KEYS, fixture->group, fixture->topic);
+    for (int i = 0; i < 2; i++)
+        start_running(consumers[i] = GIVEN_CONSUMER(fixture));
+    for (int i = 0; i < 2; i++)
+        WAIT_UNTIL(stats_of(consumers[i]).partitions == 2, 20000);
+    for (int applied = 0; applied < 2 * KEYS; applied += KEYS / 2) {
+        WAIT_UNTIL(db_int(fixture->conn, "SELECT count(*) FROM effect") >= applied, 20000);
+        refusal = db_refusal(fixture->conn, "SELECT idempotency.retry_all('%s', '%s', 'mended')",
+                             fixture->group, fixture->topic);
+        ck_assert_msg(*refusal == '\0' || strcmp(refusal, "P0002") == 0, "%s", refusal);
+    }
+    WAIT_UNTIL(db_int(fixture->conn, "SELECT count(*) FROM idempotency.parked") == 0, 20000);
+    expect_effects(fixture, 2 * KEYS, 2 * KEYS);
+    ck_assert_int_eq(db_int(fixture->conn, "SELECT count(*) FROM parked a JOIN parked b ON a.k ="
+                                           " b.k AND a.id < b.id JOIN effect c ON c.message_id ="
+                                           " a.id JOIN effect d ON d.message_id = b.id"
+                                           " WHERE c.at < d.at"),
+                     KEYS);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_gt(stats_of(consumers[i]).applied, 0);
+        ck_assert_int_eq(stats_of(consumers[i]).retries, 0);
+    }
+}
+END_TEST
+
 /* trap: I29: parked for longer than the inbox remembers. */
 START_TEST(test_parked_message_is_retried_below_the_horizon_i29)
 {
@@ -356,6 +395,7 @@ main(void)
                        test_message_that_comes_during_a_retry_that_fails_is_parked_behind_i23,
                        test_poison_that_fails_again_stays_parked_until_discarded_i23,
                        test_poison_without_a_key_parks_alone_i23,
+                       test_many_keys_of_several_partitions_are_retried_at_once_and_in_order_i23,
                        test_parked_message_is_retried_below_the_horizon_i29,
                        test_parked_command_is_answered_when_it_is_retried_i18_i23),
         .timeout_s = 60,

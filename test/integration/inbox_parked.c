@@ -420,6 +420,60 @@ START_TEST(test_all_that_a_topic_has_parked_is_retried_at_once)
 }
 END_TEST
 
+/* However its session finds the keys. */
+static struct process *
+start_retry_of_all(const char *plans)
+{
+    const char *there = text_of("%s options='-c enable_bitmapscan=off -c %s=off'", database, plans);
+
+    return start_process(ARGS("sagactl", "--database", there, "inbox", "retry", "c", "t", "--all",
+                              "--reason", "the bank is back"),
+                         NULL);
+}
+
+static bool
+so_many_wait(int n)
+{
+    return db_int(conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                        " AND wait_event_type = 'Lock'") == n;
+}
+
+static void
+park_keys(int from, int to)
+{
+    for (int i = from; i >= to; i--)
+        park(conn, text_of("'%03d'", i), new_id(), "'broken'");
+}
+
+/* Parked in another order than that of their keys, and one in the middle is being applied: it is
+ * waited for, and gone. trap: I23 */
+START_TEST(test_many_keys_are_retried_by_two_at_once_while_one_is_at_work_i23)
+{
+    enum { KEYS = 250 };
+    struct process *retries[2];
+
+    park_keys(KEYS, KEYS / 2);
+    retry("'125'");
+    park_keys(KEYS / 2 - 1, 1);
+    db_exec(other, "BEGIN");
+    take(other, 1);
+    retries[0] = start_retry_of_all("enable_indexscan");
+    WAIT_UNTIL(so_many_wait(1), 10000);
+    retries[1] = start_retry_of_all("enable_seqscan");
+    WAIT_UNTIL(so_many_wait(2), 10000);
+    db_exec(other, "COMMIT");
+    for (int i = 0; i < 2; i++) {
+        process_expect(retries[i], 0, 10000);
+        ck_assert_ptr_nonnull(strstr(process_output(retries[i]), "(keys: 249; messages without"));
+    }
+    ck_assert_int_eq(db_int(conn, "SELECT count(request) FROM idempotency.parked_key"), KEYS - 1);
+    ck_assert_int_eq(db_int(conn, "SELECT count(DISTINCT request) FROM idempotency.parked_key"), 1);
+    for (int i = 1; i < KEYS; i++)
+        ck_assert_str_ne(take(conn, 1), "");
+    ck_assert_int_eq(db_int(conn, "SELECT count(*) FROM idempotency.parked_key"), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -437,6 +491,7 @@ main(void)
                        test_all_that_a_topic_has_parked_is_retried_at_once,
                        test_show_tells_what_each_consumer_has_made_of_a_message,
                        test_show_and_why_need_no_more_than_the_right_to_look,
+                       test_many_keys_are_retried_by_two_at_once_while_one_is_at_work_i23,
                        test_horizon_shows_how_long_everything_is_kept_under_the_names_that_set_it),
         .setup = setup,
     });
