@@ -5,18 +5,22 @@
 #include "test/support/db.h"
 #include "test/support/run.h"
 
+#include <saga/outbox.h>
+#include <saga/saga.h>
 #include <string.h>
 
 #define DENIED "42501"
 
 #define ORDER_ID "'019a5b2e-7c00-7a10-8000-0000000000aa'"
 
+static const char *conninfo;
 static PGconn *conn;
 
 static void
 given_some_rows(void)
 {
-    conn = given_session(given_database());
+    conninfo = given_database();
+    conn = given_session(conninfo);
     db_exec(conn, "INSERT INTO saga.definition (name, digest, steps)"
                   " VALUES ('order', 'digest', '[{\"name\": \"reserve\"}]')");
     db_exec(conn, "SELECT saga.start('order', 'order-1'), outbox.enqueue('t', 'payload')");
@@ -258,6 +262,41 @@ START_TEST(test_rights_of_a_stranger_are_none)
 }
 END_TEST
 
+static int
+do_nothing(struct saga_ctx *ctx, void *user)
+{
+    (void)ctx;
+    (void)user;
+    return SAGA_DONE;
+}
+
+/* Whose connection it is, the library's own or the caller's. */
+START_TEST(test_who_has_no_right_is_told_by_the_library_which_role_it_needs)
+{
+    static const struct saga_step steps[] = {
+        { .name = "a", .run = do_nothing, .compensate = do_nothing }
+    };
+    static const struct saga_definition definition = { SAGA_DEFINITION("mine", steps) };
+    const struct saga_message message = { .topic = "t" };
+    const struct saga_worker_options options = {
+        SAGA_WORKER_OPTIONS, .conninfo = text_of("%s options='-c role=saga_monitor'", conninfo)
+    };
+    struct saga_worker *worker;
+    struct saga_error err = { 0 };
+
+    ck_assert_int_eq(saga_worker_new(&worker, &options, &err), 0);
+    ck_assert_int_ne(saga_worker_add(worker, &definition, NULL, &err), 0);
+    ck_assert_msg(strstr(err.message, "this login needs saga_app") != NULL, "%s", err.message);
+    saga_worker_free(worker);
+
+    db_exec(conn, "BEGIN; SET LOCAL ROLE saga_monitor");
+    memset(&err, 0, sizeof err);
+    ck_assert_int_eq(saga_enqueue(conn, &message, 1, NULL, &err), SAGA_EDB);
+    ck_assert_str_eq(err.sqlstate, DENIED);
+    ck_assert_msg(strstr(err.message, "this login needs saga_app") != NULL, "%s", err.message);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -268,6 +307,7 @@ main(void)
         .tests =
             TESTS(test_rights_of_services, test_rights_of_the_relay, test_rights_of_those_who_look,
                   test_rights_of_those_who_look_hold_for_every_table,
-                  test_rights_of_the_owner_are_nobody_elses, test_rights_of_a_stranger_are_none),
+                  test_rights_of_the_owner_are_nobody_elses, test_rights_of_a_stranger_are_none,
+                  test_who_has_no_right_is_told_by_the_library_which_role_it_needs),
     });
 }
