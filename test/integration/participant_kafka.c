@@ -31,7 +31,7 @@ static struct saga_consumer *
 new_participant(void)
 {
     struct saga_consumer *consumer =
-        GIVEN_CONSUMER(&service, .redis = redis_address(), .unsubscribed = true);
+        GIVEN_CONSUMER(&service, .redis = redis_address(), .batch_rows = 10, .unsubscribed = true);
 
     ck_assert_msg(saga_consumer_participate(consumer, service.topic, &inventory, NULL, &err) == 0,
                   "%s", err.message);
@@ -71,6 +71,29 @@ START_TEST(test_participant_i30_replayed_commands_are_answered)
     expect_step_effects(conn, OF_NOW_1, "reserve", 1, 0);
     expect_step_effects(conn, OF_NOW_2, "reserve", 1, 0);
     ck_assert_str_eq(reply_payload(conn, 2), reply_payload(conn, 0));
+}
+END_TEST
+
+/* So many of them that a consumer of other messages would look into the inbox and leave them at
+ * that. trap: I18, I30 */
+START_TEST(test_participant_i18_i30_a_long_replay_is_answered_to_the_last_command)
+{
+    enum { COMMANDS = 110 };
+    struct saga_consumer *consumer;
+
+    given_participant();
+    consumer = new_participant();
+    for (int i = 0; i < COMMANDS; i++)
+        produce_command(id_of(i), id_of(1000 + i), "reserve");
+    run_until_idle(consumer);
+    ck_assert_int_eq(reply_count(conn), COMMANDS);
+    free_consumer(consumer);
+
+    reset_kafka_offset(&service, 0, 0);
+    consumer = new_participant();
+    run_until_idle(consumer);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, COMMANDS);
+    ck_assert_int_eq(reply_count(conn), 2 * COMMANDS);
 }
 END_TEST
 
@@ -235,6 +258,7 @@ main(void)
         .name = "participant/kafka",
         .timeout_s = 60,
         .tests = TESTS(test_participant_i30_replayed_commands_are_answered,
+                       test_participant_i18_i30_a_long_replay_is_answered_to_the_last_command,
                        test_participant_puts_aside_what_it_cannot_handle_and_goes_on,
                        test_participant_table_is_checked_when_it_is_given,
                        test_order_saga_runs_over_kafka_from_end_to_end,
