@@ -5,6 +5,7 @@
  */
 #include "test/support/consumer.h"
 #include "test/support/kafka.h"
+#include "test/support/proxy.h"
 #include "test/support/redis.h"
 #include "test/support/run.h"
 #include "test/support/server.h"
@@ -143,6 +144,35 @@ START_TEST(test_repeats_behind_one_without_an_id_are_looked_up)
     ck_assert_int_eq(stats_of(consumer).quarantined, 1);
     ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, N);
     ck_assert_int_lt(stats_of(consumer).batches, N / 20);
+}
+END_TEST
+
+/* It was applied, and does not know it: its COMMIT has got no answer. That it is in the inbox is
+ * its own doing, and no duplicate. */
+START_TEST(test_one_whose_commit_got_no_answer_is_no_duplicate_of_itself)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct proxy *proxy = given_proxy(text_of("%s:%s", server_env("PGHOST"), server_env("PGPORT")));
+    struct saga_consumer *consumer = GIVEN_CONSUMER(fixture);
+
+    produce_messages(fixture, 0, N);
+    run_until_idle(consumer);
+    free_consumer(consumer);
+    consumer = GIVEN_CONSUMER(
+        fixture, .conninfo = text_of("%s port=%d", fixture->conninfo, proxy_port(proxy)),
+        .batch_rows = 10, .retry_first_ms = 3000, .retry_longest_ms = 3000);
+    start_running(consumer);
+    produce_messages(fixture, N, 1);
+    WAIT_UNTIL(stats_of(consumer).applied == 1, 20000);
+    proxy_cut_at(proxy, "COMMIT");
+    produce_messages(fixture, N + 1, 1);
+    WAIT_UNTIL(stats_of(consumer).retries == 1, 10000);
+    produce_messages(fixture, 0, N);
+    WAIT_UNTIL(postgres_offset(fixture, 0) == 2 * N + 2, 20000);
+    stop_running(consumer);
+    expect_effects(fixture, N + 2, N + 2);
+    ck_assert_int_eq(stats_of(consumer).applied, 2);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, N);
 }
 END_TEST
 
@@ -346,6 +376,7 @@ main(void)
                   test_repeats_are_recognised_in_whatever_order_their_ids_come,
                   test_repeats_behind_one_that_waits_are_counted_once,
                   test_repeats_behind_one_without_an_id_are_looked_up,
+                  test_one_whose_commit_got_no_answer_is_no_duplicate_of_itself,
                   test_offset_behind_what_was_seen_moves_with_the_next_batch,
                   test_repeats_that_redis_has_forgotten_are_marked_again,
                   test_among_repeats_a_new_one_is_applied_i10,
