@@ -71,7 +71,7 @@ ask(struct saga_consumer *consumer, struct taken *const *asked, size_t n)
 }
 
 void
-marks_ask(struct saga_consumer *consumer, struct taken *const *taken, size_t n)
+marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n)
 {
     struct taken *asked[GATE_MANY];
     size_t n_asked = 0;

@@ -20,8 +20,7 @@
 static bool
 may_be_seen(const struct taken *taken)
 {
-    return taken->item.state == HAND_READY && !taken->partition->route->answers &&
-           taken->record.flaw == NULL && !taken->unknown;
+    return taken->item.state == HAND_READY && !taken->partition->route->answers && !taken->unknown;
 }
 
 static size_t
@@ -50,13 +49,6 @@ compare(const void *a, const void *b)
                   sizeof(struct saga_uuid));
 }
 
-static bool
-is_same(const struct taken *a, const struct taken *b)
-{
-    return compare(&a, &b) == 0 &&
-           memcmp(a->record.hash, b->record.hash, sizeof a->record.hash) == 0;
-}
-
 /* A producer's ids mostly come in order. */
 static void
 sort_by_id(struct taken **taken, size_t n)
@@ -68,33 +60,80 @@ sort_by_id(struct taken **taken, size_t n)
         }
 }
 
-/* The answer has the hashes in the order of their ids: only if all are known, as what they
- * are, it is what was expected. */
-static int
-are_known(struct saga_consumer *consumer, struct taken *const *taken, size_t n, bool *known,
-          struct saga_error *err)
+/* What the inbox has, in the order of ids. */
+struct known {
+    struct pg_elements ids, hashes;
+    struct saga_bytes id, hash;
+    bool more;
+};
+
+static void
+next_known(struct known *known)
 {
-    struct pg_rows rows = PG_ROWS_INIT;
-    struct pg_array ids, hashes;
-    struct pg_arg args[2], expected;
+    known->more = pg_elements_next(&known->ids, &known->id) && known->id.data != NULL &&
+                  known->id.len == sizeof(struct saga_uuid) &&
+                  pg_elements_next(&known->hashes, &known->hash) && known->hash.data != NULL;
+}
+
+static struct known
+known_of(const struct pg_rows *rows)
+{
+    struct known known = { .ids = pg_elements_of(pg_bytes(rows, 0, 0)),
+                           .hashes = pg_elements_of(pg_bytes(rows, 0, 1)) };
+
+    next_known(&known);
+    return known;
+}
+
+/* Goes on to the message's id. Another message's hash is not it. */
+static bool
+is_known(struct known *known, const struct incoming *record)
+{
+    while (known->more && memcmp(known->id.data, &record->public.id, known->id.len) < 0)
+        next_known(known);
+    return known->more && memcmp(known->id.data, &record->public.id, known->id.len) == 0 &&
+           known->hash.len == sizeof record->hash &&
+           memcmp(known->hash.data, record->hash, sizeof record->hash) == 0;
+}
+
+/* Those that are known are finished; the others are left in `unseen`. Returns how many. */
+static size_t
+finish_known(struct saga_consumer *consumer, struct known known, struct taken **unseen, size_t n)
+{
+    struct taken *found[GATE_MANY];
+    size_t n_found = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (is_known(&known, &unseen[i]->record)) {
+            unseen[i]->item.state = HAND_FINISHED;
+            unseen[i]->verdict = SAGA_INBOX_DUPLICATE;
+            found[n_found++] = unseen[i];
+        } else {
+            unseen[i - n_found] = unseen[i];
+        }
+    atomic_fetch_add(&consumer->counters.duplicates_by_inbox, (long long)n_found);
+    marks_done(consumer, found, n_found);
+    return n - n_found;
+}
+
+static int
+ask_inbox(struct saga_consumer *consumer, struct taken *const *unseen, size_t n,
+          struct pg_rows *rows, struct saga_error *err)
+{
+    struct pg_array ids;
+    struct pg_arg args[3];
     struct pg_statement statement = {
-        .sql = SQL_INBOX_KNOWN, .args = args, .n_args = 2, .rows = &rows
+        .sql = SQL_INBOX_KNOWN, .args = args, .n_args = 3, .rows = rows
     };
-    struct saga_bytes found;
     int rc;
 
     pg_array_init(&ids, PG_OID_UUID_ARRAY);
-    pg_array_init(&hashes, PG_OID_BYTEA_ARRAY);
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0 && is_same(taken[i - 1], taken[i]))
-            continue;
-        pg_array_add(&ids, &taken[i]->record.public.id, sizeof(struct saga_uuid));
-        pg_array_add(&hashes, taken[i]->record.hash, sizeof taken[i]->record.hash);
-    }
+    for (size_t i = 0; i < n; i++)
+        pg_array_add(&ids, &unseen[i]->record.public.id, sizeof(struct saga_uuid));
     args[0] = PG_TEXT(consumer->options.group);
     args[1] = PG_ARRAY(&ids);
-    expected = PG_ARRAY(&hashes);
-    if (ids.bytes.failed || hashes.bytes.failed)
+    args[2] = PG_BOOL(consumer->scattered == 0);
+    if (ids.bytes.failed)
         rc = error_set(err, SAGA_ENOMEM, "out of memory");
     else
         rc = pg_batch_send(&consumer->pg, &statement, 1, err);
@@ -102,39 +141,44 @@ are_known(struct saga_consumer *consumer, struct taken *const *taken, size_t n, 
         kafka_read(consumer, 2);
         rc = pg_batch_receive(&consumer->pg, &statement, 1, err);
     }
-    if (rc == 0) {
-        found = pg_bytes(&rows, 0, 0);
-        *known = found.len == expected.len && memcmp(found.data, expected.data, found.len) == 0;
-    }
-    pg_rows_clear(&rows);
-    pg_array_clear(&hashes);
     pg_array_clear(&ids);
     return rc;
 }
 
-/* All or none: where one is new, the transaction tells of all. */
-static void
+/* Returns how many are left. */
+static size_t
 look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
 {
-    bool known = false;
+    struct pg_rows rows = PG_ROWS_INIT;
     struct saga_error err;
+    int rc = ask_inbox(consumer, unseen, n, &rows, &err);
+
+    CRASH_POINT("consumer.after_look");
+    if (rc != 0)
+        database_failed(consumer, &err);
+    else
+        n = finish_known(consumer, known_of(&rows), unseen, n);
+    pg_rows_clear(&rows);
+    return n;
+}
+
+/* Where others' rows lie between, by their ids, and the next ones at once so. What is still left,
+ * the transaction tells of. */
+static void
+look_for_all(struct saga_consumer *consumer, struct taken **unseen, size_t n)
+{
+    enum { SCATTERED_LOOKS = 8 };
+    bool by_ids = consumer->scattered > 0;
+    size_t left;
 
     sort_by_id(unseen, n);
-    if (are_known(consumer, unseen, n, &known, &err) != 0) {
-        database_failed(consumer, &err);
-        return;
+    left = look_into_inbox(consumer, unseen, n);
+    if (by_ids) {
+        consumer->scattered--;
+    } else if (left >= REPEATS_MIN && pg_connected(&consumer->pg)) {
+        consumer->scattered = SCATTERED_LOOKS;
+        (void)look_into_inbox(consumer, unseen, left);
     }
-    CRASH_POINT("consumer.after_look");
-    if (!known) {
-        consumer->repeated = 0;
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        unseen[i]->item.state = HAND_FINISHED;
-        unseen[i]->verdict = SAGA_INBOX_DUPLICATE;
-    }
-    atomic_fetch_add(&consumer->counters.duplicates_by_inbox, (long long)n);
-    marks_done(consumer, unseen, n);
 }
 
 void
@@ -149,7 +193,7 @@ seen_ask(struct saga_consumer *consumer)
             asked[unseen++] = asked[i];
     if (consumer->repeated >= REPEATS_MIN && unseen >= REPEATS_MIN &&
         consumer->options.mode != SAGA_MODE_REDIS && pg_connected(&consumer->pg))
-        look_into_inbox(consumer, asked, unseen);
+        look_for_all(consumer, asked, unseen);
 }
 
 void

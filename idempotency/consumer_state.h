@@ -96,6 +96,7 @@ struct saga_consumer {
     int64_t drain_until_ms;    /* 0: not stopped */
     int64_t look_ms;           /* for parked messages to try again: not before */
     int32_t repeated;          /* duplicates in a row that the inbox has told of */
+    int32_t scattered;         /* looks that go by ids: others' rows lie between theirs */
     bool subscribed, assigned; /* assigned: our share of the group, maybe nothing */
     bool was_assigned;         /* ever */
     bool horizon_due;          /* partitions have come since the topics were asked about */
@@ -213,7 +214,7 @@ void seen_ask_again(struct saga_consumer *consumer);
 /* --- consumer_marks.c: Redis ----------------------------------------------- */
 
 /* Finishes those of up to GATE_MANY that were done before. */
-void marks_ask(struct saga_consumer *consumer, struct taken *const *taken, size_t n);
+void marks_ask(struct saga_consumer *consumer, struct taken **taken, size_t n);
 /* In SAGA_MODE_REDIS, before the transaction: whether this message may be worked on
  * now. False: it is finished or put back. */
 bool marks_lease(struct saga_consumer *consumer, struct taken *taken);

@@ -13,14 +13,14 @@
 
 #define SQL_INBOX_RECEIVE_MANY "SELECT n, verdict FROM idempotency.receive($1, $2, $3, $4, $5, $6)"
 
-#define SQL_INBOX_KNOWN "SELECT idempotency.known($1, $2)"
+#define SQL_INBOX_KNOWN "SELECT ids, hashes FROM idempotency.known($1, $2, $3)"
 
 /* Asked at once, so that a schema of another version shows before the first message: what the
  * statements below need that has not always been there, or may go. */
 #define SQL_SCHEMA                                                                                 \
     "SELECT o.open_in, q.hash, k.request, p.request, h.keep_inbox,"                                \
     " 'idempotency.receive(text, uuid[], bytea[], text[], integer[], bigint[])'::regprocedure,"    \
-    " 'idempotency.known(text, uuid[])'::regprocedure,"                                            \
+    " 'idempotency.known(text, uuid[], boolean)'::regprocedure,"                                   \
     " 'idempotency.park(text, text, bytea, uuid, bytea, integer, bigint, text[], bytea, text,"     \
     " integer)'::regprocedure,"                                                                    \
     " 'idempotency.take_retried(text, text[], integer)'::regprocedure,"                            \

@@ -258,6 +258,37 @@ given_reader(const struct fixture *fixture)
     return consumer;
 }
 
+/* Rows of the group that lie between those of the fixture's messages, three for each: the ids of
+ * these are counted in decimal digits. */
+static void
+receive_between(const struct fixture *fixture)
+{
+    db_exec(fixture->conn,
+            "SELECT idempotency.receive('%s', ids, hashes, topics, partitions, offsets)"
+            " FROM (SELECT array_agg((left('%s', 24) || lpad(to_hex(i), 12, '0'))::uuid) ids,"
+            " array_agg(sha256('')) hashes, array_agg(''::text) topics, array_agg(0) partitions,"
+            " array_agg(0::bigint) offsets"
+            " FROM generate_series(1, 4608) i WHERE to_hex(i) ~ '[a-f]') others",
+            fixture->group, id_of(0));
+}
+
+START_TEST(test_repeats_are_finished_without_a_transaction_where_others_lie_between)
+{
+    struct fixture *fixture = given_consumer_fixture(1);
+    struct saga_consumer *consumer;
+
+    free_consumer(given_repeats(fixture));
+    receive_between(fixture);
+    for (int i = 0; i < 3; i++)
+        produce_messages(fixture, 0, N);
+    consumer = GIVEN_CONSUMER(fixture);
+    run_until_idle(consumer);
+    expect_effects(fixture, N, N);
+    ck_assert_int_eq(stats_of(consumer).duplicates_by_inbox, 3 * N);
+    ck_assert_int_lt(stats_of(consumer).batches, BATCHES);
+}
+END_TEST
+
 /* trap: I10, I12 */
 START_TEST(test_among_repeats_a_new_one_is_applied_i10)
 {
@@ -379,6 +410,7 @@ main(void)
                   test_one_whose_commit_got_no_answer_is_no_duplicate_of_itself,
                   test_offset_behind_what_was_seen_moves_with_the_next_batch,
                   test_repeats_that_redis_has_forgotten_are_marked_again,
+                  test_repeats_are_finished_without_a_transaction_where_others_lie_between,
                   test_among_repeats_a_new_one_is_applied_i10,
                   test_among_repeats_one_with_other_contents_goes_to_quarantine_i10,
                   test_among_repeats_those_that_another_group_knows_are_new_i11,
