@@ -126,7 +126,7 @@ START_TEST(test_repeats_behind_one_that_waits_are_counted_once)
 }
 END_TEST
 
-/* It is not looked for itself, and so the look finds all that are behind it. */
+/* No inbox knows it; the look finds all that are behind it. */
 START_TEST(test_repeats_behind_one_without_an_id_are_looked_up)
 {
     struct fixture *fixture = given_consumer_fixture(1);
