@@ -29,11 +29,14 @@ take_unasked(struct saga_consumer *consumer, struct taken **unasked)
     size_t n = 0;
 
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
-        for (; at->unasked != NULL && n < GATE_MANY; at->unasked = at->unasked->next) {
+        for (; at->unasked != NULL; at->unasked = at->unasked->next) {
             struct taken *taken = (struct taken *)at->unasked;
 
-            if (may_be_seen(taken))
-                unasked[n++] = taken;
+            if (!may_be_seen(taken))
+                continue;
+            if (n == GATE_MANY)
+                break; /* not at a finished one: it may be freed before its turn comes */
+            unasked[n++] = taken;
         }
     return n;
 }
