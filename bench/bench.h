@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { KEYS = 1000, PAYLOAD_BYTES = 256 };
@@ -92,6 +93,40 @@ client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
     if (made == NULL)
         die("librdkafka: %s", why);
     return made;
+}
+
+/* Holds up to `queued` messages: full, librdkafka may stand still for a second. */
+static inline rd_kafka_t *
+subscribed(const char *brokers, const char *topic, const char *group, const char *queued)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_t *consumer;
+
+    set(conf, "bootstrap.servers", brokers);
+    set(conf, "group.id", group);
+    set(conf, "auto.offset.reset", "earliest");
+    set(conf, "enable.auto.offset.store", "false");
+    set(conf, "auto.commit.interval.ms", "1000");
+    set(conf, "queued.min.messages", queued);
+    set(conf, "queued.max.messages.kbytes", "2000000");
+    consumer = client(RD_KAFKA_CONSUMER, conf);
+    rd_kafka_poll_set_consumer(consumer);
+    rd_kafka_topic_partition_list_add(topics, topic, RD_KAFKA_PARTITION_UA);
+    if (rd_kafka_subscribe(consumer, topics) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die("cannot subscribe");
+    rd_kafka_topic_partition_list_destroy(topics);
+    return consumer;
+}
+
+static inline double
+cpu_seconds(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
 #endif

@@ -21,22 +21,11 @@
 #include <pthread.h>
 #include <saga/consumer.h>
 #include <stdbool.h>
-#include <sys/resource.h>
 
 enum { POLL_MS = 100, BATCH_MAX = 1000 };
 
 static int64_t began;
 static double cpu_before;
-
-static double
-cpu_seconds(void)
-{
-    struct rusage usage;
-
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
 
 static void
 begin(void)
@@ -93,28 +82,6 @@ produce(const char *brokers, const char *topic_name, long n, long seed, long rep
 }
 
 /* --- by hand ---------------------------------------------------------------------- */
-
-static rd_kafka_t *
-subscribed(const char *brokers, const char *topic, const char *group)
-{
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_t *consumer;
-
-    set(conf, "bootstrap.servers", brokers);
-    set(conf, "group.id", group);
-    set(conf, "auto.offset.reset", "earliest");
-    set(conf, "enable.auto.offset.store", "false");
-    set(conf, "auto.commit.interval.ms", "1000");
-    set(conf, "queued.min.messages", "10000");
-    consumer = client(RD_KAFKA_CONSUMER, conf);
-    rd_kafka_poll_set_consumer(consumer);
-    rd_kafka_topic_partition_list_add(topics, topic, RD_KAFKA_PARTITION_UA);
-    if (rd_kafka_subscribe(consumer, topics) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        die("cannot subscribe");
-    rd_kafka_topic_partition_list_destroy(topics);
-    return consumer;
-}
 
 static rd_kafka_message_t *
 next_message(rd_kafka_t *consumer)
@@ -173,7 +140,7 @@ static int
 by_hand(const char *brokers, const char *topic, const char *group, long n, const char *conninfo,
         int batch)
 {
-    rd_kafka_t *consumer = subscribed(brokers, topic, group);
+    rd_kafka_t *consumer = subscribed(brokers, topic, group, "10000");
     PGconn *conn = conninfo != NULL ? PQconnectdb(conninfo) : NULL;
     rd_kafka_message_t *messages[BATCH_MAX];
 

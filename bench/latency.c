@@ -88,7 +88,7 @@ run_sender(void *number)
 }
 
 static rd_kafka_t *
-subscribed(void)
+assigned(void)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(1);
@@ -170,7 +170,7 @@ main(int argc, char **argv)
         die("out of memory");
     if (!plan.relay)
         plan.producer = client(RD_KAFKA_PRODUCER, producer_conf(plan.brokers));
-    consumer = subscribed();
+    consumer = assigned();
     plan.begin = now_ns() + 1000000000;
     for (int i = 0; i < SENDERS; i++)
         pthread_create(&threads[i], NULL, run_sender, (void *)(intptr_t)i);
