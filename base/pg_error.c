@@ -64,22 +64,32 @@ pg_error_lost(struct pg *pg, struct saga_error *err)
     return SAGA_EDB;
 }
 
+/* The innermost function of a context: "PL/pgSQL function outbox.enqueue(text,...", in whatever
+ * language. What is quoted there is none of ours. */
+static const char *
+function_in(const char *where)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz0123456789_.";
+    size_t at = strcspn(where, "(\n");
+
+    while (at > 0 && strchr(plain, where[at - 1]) != NULL)
+        at--;
+    return where + at;
+}
+
 /* Of a RAISE in one of our own functions: what to do about it. Others' hints may be about
  * anything, and PostgreSQL's are about the SQL, which nobody who reads this has written. */
 static const char *
 own_hint(const PGresult *result)
 {
-    static const char *const schemas[] = { "idempotency.", "outbox.", "saga." };
-    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+    static const char *const schemas[] = { "idempotency.", "outbox.", "saga.", NULL };
+    const char *raised_by = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
     const char *where = PQresultErrorField(result, PG_DIAG_CONTEXT);
-    size_t innermost = where != NULL ? strcspn(where, "(\n") : 0;
 
-    if (function == NULL || strcmp(function, "exec_stmt_raise") != 0)
+    if (raised_by == NULL || strcmp(raised_by, "exec_stmt_raise") != 0 || where == NULL ||
+        !one_of(function_in(where), schemas))
         return NULL;
-    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++)
-        if (innermost > 0 && memmem(where, innermost, schemas[i], strlen(schemas[i])) != NULL)
-            return PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-    return NULL;
+    return PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
 }
 
 /* Whole, where there is room behind the message, or not at all. */

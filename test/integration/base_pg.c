@@ -183,17 +183,25 @@ START_TEST(test_pg_error_has_no_hint_and_no_detail_of_others)
 {
     static const struct pg_statement theirs[] = {
         { .sql = "SELECT theirs()", .foreign = true },
+        { .sql = "SELECT shop_outbox.theirs()", .foreign = true },
+        { .sql = "SELECT \"my outbox.f\"()", .foreign = true },
         { .sql = "SELECT nothing_like_it(1)", .foreign = true },
     };
-    static const char *const says[] = { "no", "function nothing_like_it(integer) does not exist" };
+    static const char *const says[] = { "no", "no", "no",
+                                        "function nothing_like_it(integer) does not exist" };
 
     ck_assert_msg(pg_script(&pg,
                             "CREATE FUNCTION theirs() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
                             "  RAISE EXCEPTION 'no' USING HINT = 'their rows', DETAIL = 'and more';"
-                            " END $$;",
+                            " END $$;"
+                            "CREATE SCHEMA shop_outbox;"
+                            "CREATE FUNCTION shop_outbox.theirs() RETURNS void LANGUAGE plpgsql AS"
+                            " $$ BEGIN RAISE EXCEPTION 'no' USING HINT = 'their rows'; END $$;"
+                            "CREATE FUNCTION \"my outbox.f\"() RETURNS void LANGUAGE plpgsql AS"
+                            " $$ BEGIN RAISE EXCEPTION 'no' USING HINT = 'their rows'; END $$;",
                             &err) == 0,
                   "%s", err.message);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++) {
         ck_assert_int_eq(pg_batch(&pg, &theirs[i], 1, &err), SAGA_EDB);
         ck_assert_str_eq(err.message, says[i]);
     }
