@@ -124,7 +124,8 @@
     " FROM (" SQL_INBOX_FOUND ") AS f ORDER BY f.consumer, f.since"
 #define SQL_INBOX_MESSAGE_SHORT                                                                    \
     "SELECT m.status, m.consumer, m.number, m.id, m.topic, m.partition, m.\"offset\", m.key,"      \
-    " (SELECT pg_catalog.string_agg(m.headers[n] || ': ' || m.headers[n + 1], ', ' ORDER BY n)"    \
+    " (SELECT pg_catalog.string_agg(m.headers[n] || coalesce(': ' || m.headers[n + 1], ''), ', '"  \
+    "    ORDER BY n)"                                                                              \
     "    FROM pg_catalog.generate_series(1, pg_catalog.cardinality(m.headers), 2) AS n) AS headers,"\
     " m.payload_bytes, " SQL_AT("m.since") " AS since, m.attempts, m.error, m.retry_asked"         \
     " FROM (" SQL_INBOX_MESSAGE ") AS m"

@@ -335,6 +335,8 @@ START_TEST(test_show_tells_what_each_consumer_has_made_of_a_message)
     EXPECT_ANSWER(INBOX("show", "1", "--payload"), 0, "in hexadecimal)\nff00\n");
     db_exec(conn, "UPDATE idempotency.quarantine SET payload = NULL");
     EXPECT_ANSWER(INBOX("show", "1", "--payload"), 0, "PAYLOAD: none");
+    db_exec(conn, "UPDATE idempotency.quarantine SET headers = ARRAY['message-id', NULL, 'a', '']");
+    EXPECT_ANSWER(INBOX("show", "1"), 0, "headers        message-id, a: \n");
 
     ck_assert_str_eq(receive(conn, applied), "fresh");
     answer = INBOX("show", applied, "--payload");
