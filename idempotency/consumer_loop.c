@@ -205,6 +205,10 @@ saga_consumer_run(struct saga_consumer *consumer, int mode, struct saga_error *e
 
     if (rc != 0)
         return rc;
+    /* A message may have been let go then, and its partition would go on behind it. */
+    if (consumer->failed == SAGA_ENOMEM)
+        return error_set(err, SAGA_ENOMEM,
+                         "this consumer ran out of memory before: free it and make a new one");
     consumer->failed = 0;
     consumer->drain_until_ms = 0;
     while (goes_on(consumer)) {

@@ -121,7 +121,7 @@ kafka_read(struct saga_consumer *consumer, int32_t rounds)
 {
     struct saga_error err;
 
-    if (atomic_load(&consumer->stop))
+    if (atomic_load(&consumer->stop) || consumer->failed != 0)
         return;
     for (struct partition *at = consumer->partitions; at != NULL; at = at->next)
         if (at->settled &&

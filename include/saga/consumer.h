@@ -224,7 +224,8 @@ enum {
  *                names several hosts, only if the first one says so
  *   SAGA_EBROKER Kafka will have no more of this handle (fatal; another member
  *                has taken its group.instance.id, for instance)
- *   SAGA_ENOMEM
+ *   SAGA_ENOMEM  nothing is lost, but this consumer runs no more: free it and make a
+ *                new one
  */
 SAGA_API SAGA_MUSTCHECK int saga_consumer_run(struct saga_consumer *consumer, int mode,
                                               struct saga_error *err);
