@@ -42,11 +42,13 @@ report(long n)
 
 /* --- messages ------------------------------------------------------------------- */
 
-/* Version 7, of today: the consumer looks at the time inside. */
+/* Version 7, of today: the consumer looks at the time inside. Each seed has minutes of its own, as
+ * what was measured before was made before. */
 static void
 id_text(char text[37], long seed, long i)
 {
-    long long ms = (long long)time(NULL) / 86400 * 86400000 + i;
+    enum { OF_A_SEED = 200000, SEEDS = 86400000 / OF_A_SEED };
+    long long ms = (long long)time(NULL) / 86400 * 86400000 + seed % SEEDS * OF_A_SEED + i;
 
     snprintf(text, 37, "%08llx-%04llx-7000-8000-%04lx%08lx", ms >> 16, ms & 0xffff, seed & 0xffff,
              i & 0xffffffff);
