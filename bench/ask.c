@@ -3,8 +3,9 @@
  * What it takes to ask Redis about each message, and nothing else: id and SHA-256 of a
  * thousand messages, one MGET, and while Redis answers the next thousand. No inbox, no
  * transaction, no order of keys, no fence, no bound of memory; what has no mark gets one.
+ * Or not even that: id and SHA-256 of each.
  *
- *     ask BROKERS TOPIC GROUP N HOST:PORT
+ *     ask BROKERS TOPIC GROUP N HOST:PORT|-
  *
  * Prints messages, seconds and CPU seconds, from the first message to the last.
  */
@@ -12,7 +13,6 @@
 
 #include <hiredis/hiredis.h>
 #include <openssl/evp.h>
-#include <stdbool.h>
 
 enum { MANY = 1000, POLL_MS = 100, NAME_LEN = 128, MARK_LEN = 70 };
 
@@ -102,8 +102,8 @@ ask(redisContext *redis, struct round *round)
             die("Redis: %s", redis->errstr);
 }
 
-/* True: all are known. */
-static bool
+/* What is not known gets its mark. */
+static void
 hear(redisContext *redis, const struct round *round)
 {
     redisReply *reply;
@@ -115,13 +115,7 @@ hear(redisContext *redis, const struct round *round)
         known += reply->element[i]->type == REDIS_REPLY_STRING &&
                  strcmp(reply->element[i]->str, round->asked[i].mark) == 0;
     freeReplyObject(reply);
-    return known == round->n;
-}
-
-static void
-mark_all(redisContext *redis, const struct round *round)
-{
-    for (int i = 0; i < round->n; i++)
+    for (int i = 0; known < round->n && i < round->n; i++)
         freeReplyObject(
             redisCommand(redis, "SET %s %s PX 300000", round->asked[i].name, round->asked[i].mark));
 }
@@ -138,22 +132,39 @@ finish(struct round *round)
         rd_kafka_message_destroy(round->asked[i].message);
 }
 
+static redisContext *
+opened(char *address)
+{
+    char *port = strrchr(address, ':');
+    redisContext *redis;
+
+    if (strcmp(address, "-") == 0)
+        return NULL;
+    if (port == NULL)
+        die("%s is not HOST:PORT", address);
+    *port++ = '\0';
+    redis = redisConnect(address, atoi(port));
+    if (redis == NULL || redis->err != 0)
+        die("no Redis there");
+    return redis;
+}
+
 int
 main(int argc, char **argv)
 {
     static struct round rounds[2];
-    char *port = argc == 6 ? strrchr(argv[5], ':') : NULL, prefix[NAME_LEN];
+    char prefix[NAME_LEN];
     rd_kafka_t *consumer;
     redisContext *redis;
-    long n = argc == 6 ? atol(argv[4]) : 0, taken = 0;
+    long n, taken = 0;
 
-    if (port == NULL || n < 1)
+    if (argc != 6)
         die("usage: see the source");
-    *port++ = '\0';
-    redis = redisConnect(argv[5], atoi(port));
+    n = atol(argv[4]);
+    redis = opened(argv[5]);
     digest = EVP_MD_CTX_new();
-    if (redis == NULL || redis->err != 0 || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
-        die("no Redis there, or no SHA-256");
+    if (EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
+        die("no SHA-256");
     snprintf(prefix, sizeof prefix, "mark:7380000000000000000:1:%.30s:", argv[3]);
     consumer = subscribed(argv[1], argv[2], argv[3], "10000000");
     for (int turn = 0; taken < n || rounds[!turn].n > 0; turn = !turn) {
@@ -161,12 +172,11 @@ main(int argc, char **argv)
 
         read_round(consumer, now, prefix, n - taken);
         taken += now->n;
-        if (before->n > 0) {
-            if (!hear(redis, before))
-                mark_all(redis, before);
+        if (before->n > 0 && redis != NULL)
+            hear(redis, before);
+        if (before->n > 0)
             finish(before);
-        }
-        if (now->n > 0)
+        if (now->n > 0 && redis != NULL)
             ask(redis, now);
     }
     printf("%ld %.3f %.3f\n", n, (double)(now_ns() - began) / 1e9, cpu_seconds() - cpu_before);
