@@ -57,8 +57,13 @@ expect_nothing_left(const struct run *run)
 
 START_TEST(test_servers_end_with_their_command_and_its_exit_code)
 {
-    struct run run = given_run(ANNOUNCE "read -r line < /dev/null; exit 3");
+    /* Not before they were seen to run. */
+    struct run run =
+        given_run("mkfifo $SAGA_RUN/end; " ANNOUNCE "read -r _ <$SAGA_RUN/end; exit 3");
+    FILE *end = fopen(text_of("%s/end", run.dir), "w");
 
+    ck_assert_ptr_nonnull(end);
+    fclose(end);
     process_expect(run.process, 3, GONE_MS);
     expect_nothing_left(&run);
 }
