@@ -148,7 +148,7 @@ ask_inbox(struct saga_consumer *consumer, struct taken *const *unseen, size_t n,
     return rc;
 }
 
-/* Returns how many are left. */
+/* Returns how many are left; 0 also where nobody answered. */
 static size_t
 look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
 {
@@ -159,8 +159,7 @@ look_into_inbox(struct saga_consumer *consumer, struct taken **unseen, size_t n)
     CRASH_POINT("consumer.after_look");
     if (rc != 0)
         database_failed(consumer, &err);
-    else
-        n = finish_known(consumer, known_of(&rows), unseen, n);
+    n = rc == 0 ? finish_known(consumer, known_of(&rows), unseen, n) : 0;
     pg_rows_clear(&rows);
     return n;
 }
@@ -178,7 +177,7 @@ look_for_all(struct saga_consumer *consumer, struct taken **unseen, size_t n)
     left = look_into_inbox(consumer, unseen, n);
     if (by_ids) {
         consumer->scattered--;
-    } else if (left >= REPEATS_MIN && pg_connected(&consumer->pg)) {
+    } else if (left >= REPEATS_MIN) {
         consumer->scattered = SCATTERED_LOOKS;
         (void)look_into_inbox(consumer, unseen, left);
     }

@@ -122,6 +122,7 @@
     "      THEN pg_catalog.encode(f.payload, 'hex') END AS payload_hex,"                           \
     " f.since, f.attempts, f.error, f.retry_asked"                                                 \
     " FROM (" SQL_INBOX_FOUND ") AS f ORDER BY f.consumer, f.since"
+#define SQL_INBOX_IS_KNOWN "SELECT FROM (" SQL_INBOX_FOUND ") AS f LIMIT 1"
 #define SQL_INBOX_MESSAGE_SHORT                                                                    \
     "SELECT m.status, m.consumer, m.number, m.id, m.topic, m.partition, m.\"offset\", m.key,"      \
     " (SELECT pg_catalog.string_agg(m.headers[n] || coalesce(': ' || m.headers[n + 1], ''), ', '"  \

@@ -72,7 +72,7 @@ show(struct call *call, const struct saga_uuid *id, const struct pg_arg *number,
 {
     const struct pg_arg args[] = { PG_UUID(id), *number, PG_BOOL(call->options.payload) };
     struct pg_rows rows = PG_ROWS_INIT;
-    int rc = pg_exec(&call->pg, SQL_INBOX_MESSAGE, args, 3, &rows, err);
+    int rc = pg_exec(&call->pg, SQL_INBOX_IS_KNOWN, args, 2, &rows, err);
     bool known = rows.n > 0;
 
     pg_rows_clear(&rows);

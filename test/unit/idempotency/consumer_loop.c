@@ -19,11 +19,25 @@ START_TEST(test_consumer_that_ran_out_of_memory_runs_no_more)
 }
 END_TEST
 
+/* Nor does it take what comes behind that message: the partition has no queue here. */
+START_TEST(test_consumer_that_ran_out_of_memory_takes_no_more)
+{
+    struct partition partition = { .settled = true };
+    struct saga_consumer consumer = { .partitions = &partition, .failed = SAGA_ENOMEM };
+
+    hand_init(&partition.hand);
+    consumer.batch.max = 1;
+    kafka_read(&consumer, 1);
+    ck_assert_int_eq(partition.hand.n, 0);
+}
+END_TEST
+
 int
 main(void)
 {
     return run_tests(&(struct tests){
         .name = "idempotency/consumer_loop",
-        .tests = TESTS(test_consumer_that_ran_out_of_memory_runs_no_more),
+        .tests = TESTS(test_consumer_that_ran_out_of_memory_runs_no_more,
+                       test_consumer_that_ran_out_of_memory_takes_no_more),
     });
 }
